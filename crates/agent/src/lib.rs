@@ -1,0 +1,1 @@
+//! Floor 4: what stands beside a stock Envoy: bootstrap, supervision, readiness.

@@ -1,0 +1,1 @@
+//! Floor 3: traffic capture rules.

@@ -1,0 +1,1 @@
+//! Floor 3: the ADS server: subscriptions, what changed for whom, pushes.

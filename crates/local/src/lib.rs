@@ -1,0 +1,1 @@
+//! Floor 4: a whole mesh on one machine, pods as network namespaces.

@@ -1,0 +1,1 @@
+//! Floor 3: files followed as one stream of changes.

@@ -1,0 +1,1 @@
+//! Floor 3: metrics and logs of the control plane.

@@ -1,0 +1,1 @@
+//! Test support: real Envoys, xDS clients, meshes in one process. Never a dependency of the product.
