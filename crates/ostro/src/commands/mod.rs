@@ -1,0 +1,37 @@
+//! The subcommands, one file each.
+//!
+//! To add one: a file with `pub struct Args` (its options) and `impl Args { pub fn run(self) -> Outcome }`,
+//! a variant below, and an arm in [`Command::run`]. A command that needs the async runtime starts it with
+//! [`block_on`].
+
+mod validate;
+
+use std::error::Error;
+use std::future::Future;
+use std::process::ExitCode;
+
+/// What a subcommand ends with: an exit status that is part of its contract (`validate`: 1 = complaints),
+/// or the error that kept it from doing its work.
+pub type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
+
+/// Every role of Ostro.
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// Checks files of Kubernetes and Istio objects without a mesh.
+    Validate(validate::Args),
+}
+
+impl Command {
+    /// Runs the chosen subcommand to its end.
+    pub fn run(self) -> Outcome {
+        match self {
+            Command::Validate(args) => args.run(),
+        }
+    }
+}
+
+/// Runs a future to its end on a new multi-threaded runtime.
+#[allow(dead_code, reason = "used by the commands that serve; `validate` alone needs no runtime")]
+pub fn block_on<F: Future<Output = Outcome>>(future: F) -> Outcome {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}
