@@ -1,1 +1,78 @@
-fn main() {}
+//! The project's chores, run as `cargo xtask NAME`.
+//!
+//! What it is: set-up of foreign tools and the order in which things are built and run, in plain `std`, so
+//! that it compiles in seconds on a machine that has only Rust and Python.
+//! What it is not: a test, or a place for anything the product needs.
+//!
+//! Invariant: every chore starts from a clean clone, and a second run does no work twice.
+
+#![forbid(unsafe_code)]
+
+mod chores;
+mod setup;
+mod shell;
+mod tools;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The project's chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Installs what tests and demo need: a stock Envoy, nftables and friends, cargo-nextest.
+    Setup,
+    /// Runs every test; further arguments go to `cargo nextest run`.
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Builds and runs `ostro demo`; further arguments go to it.
+    Demo {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Runs foreign cases: DIR is laid out as a folder of such cases, FOLDER picks some of them.
+    Conformance {
+        dir: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        folders: Vec<String>,
+    },
+    /// Measures: NAME is one of the benchmarks listed by `cargo xtask bench --help`.
+    Bench {
+        #[arg(value_enum)]
+        name: chores::Bench,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Formatting and lints, warnings denied.
+    Lint,
+    /// Licences, sources and duplicates of dependencies; advisories where their database can be fetched.
+    Deny,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Setup => setup::everything(),
+        Chore::Test { args } => chores::test(&args),
+        Chore::Demo { args } => chores::demo(&args),
+        Chore::Conformance { dir, folders } => chores::conformance(&dir, &folders),
+        Chore::Bench { name, args } => chores::bench(name, &args),
+        Chore::Lint => chores::lint(),
+        Chore::Deny => chores::deny(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
