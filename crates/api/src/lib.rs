@@ -1,1 +1,22 @@
-//! Floor 1: Kubernetes and Istio objects as slim types: parse, default, validate.
+//! Floor 1: what people wrote, as slim types of our own.
+//!
+//! Kubernetes and Istio objects with exactly the fields a mesh reads, named as in their schemas (in
+//! snake case). Every complaint about a document comes at once, each with file, line, field path,
+//! what was found and what is allowed.
+//!
+//! What this deliberately is not: a client of Kubernetes, a reader of files (it gets bytes), a judge
+//! of how objects fit together (that is `analyze`); it looks at one object at a time.
+
+pub mod complaint;
+pub mod destination_rule;
+pub mod gateway;
+pub mod kubernetes;
+pub mod mesh_config;
+pub mod object;
+mod schema;
+pub mod service_entry;
+pub mod virtual_service;
+pub mod workload;
+
+pub use complaint::{Complaint, Severity};
+pub use object::{Kind, Meta, Object, ObjectKey, Origin, Other, Spec, Timestamp};
