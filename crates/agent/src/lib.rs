@@ -1,1 +1,36 @@
-//! Floor 4: what stands beside a stock Envoy: bootstrap, supervision, readiness.
+//! Floor 4: what stands beside a stock Envoy: its bootstrap, its supervision, its readiness.
+//!
+//! [`Bootstrap`] describes one proxy and renders the JSON that Envoy starts from; [`Envoy`] runs that
+//! proxy: spawns it, watches it, restarts it with back-off, drains and ends it; [`status`] answers on
+//! the status port.
+//!
+//! What this crate deliberately is not: it makes no network namespace and loads no capture rules. All
+//! its sockets and processes are made on the thread that calls it, so whoever runs it decides, by the
+//! namespaces of that thread, whose proxy it is. It serves no secrets (mTLS is a later concern), and
+//! it does not stand between Envoy and the control plane: Envoy dials that itself.
+//!
+//! Invariants:
+//! * At most one Envoy process per [`Envoy::run`] at any time; none is left when it returns.
+//! * The same [`Bootstrap`] renders the same text.
+
+mod admin;
+mod backoff;
+mod bootstrap;
+mod bootstrap_static;
+mod envoy;
+mod stats_tags;
+pub mod status;
+
+pub use admin::{Admin, AdminError, Ready};
+pub use backoff::Backoff;
+pub use bootstrap::{Bootstrap, Kind, Locality};
+pub use envoy::{Envoy, SpawnError};
+
+/// Envoy's admin interface, on the pod's loopback only.
+pub const ADMIN_PORT: u16 = 15000;
+/// The agent's status port.
+pub const STATUS_PORT: u16 = 15020;
+/// Envoy's own listener for readiness probes; leads to the agent's status port.
+pub const READINESS_PORT: u16 = 15021;
+/// Envoy's own listener for Prometheus.
+pub const METRICS_PORT: u16 = 15090;
