@@ -1,1 +1,13 @@
 //! Test support: real Envoys, xDS clients, meshes in one process. Never a dependency of the product.
+//!
+//! What it is: the instruments that the suites of several crates share. What it deliberately is not: a place
+//! for assertions about the product; those stand in the test that makes them.
+//!
+//! Invariant: nothing here opens a fixed port, and whatever it started it ends when dropped, by process id.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test instrument that cannot work must stop the test, loudly and where it stands"
+)]
+
+pub mod envoy;
