@@ -1,0 +1,101 @@
+//! How a proxy answers: the one place where an [`Attr`] is evaluated.
+//!
+//! Some answers depend on the snapshot as well ("its namespace, if that namespace has DestinationRules"); the keys they
+//! read are handed to `note`, so that a change of those keys makes every proxy answer anew.
+
+use ostro_names::{Host, Name, Namespace};
+
+use crate::key::Key;
+use crate::proxy::{Answer, Attr, Proxy, ProxyKind};
+use crate::snapshot::{Hosts, Snapshot};
+
+/// The answer for true.
+pub fn yes() -> Answer {
+    Name::new("yes")
+}
+
+fn no() -> Answer {
+    Name::new("")
+}
+
+fn truth(value: bool) -> Answer {
+    if value { yes() } else { no() }
+}
+
+/// Answers `question` for `proxy`, naming to `note` every key that the answer depends on.
+pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dyn FnMut(Key)) -> Answer {
+    match question {
+        Attr::Kind => Name::new(match proxy.kind {
+            ProxyKind::Sidecar => "sidecar",
+            ProxyKind::Router => "router",
+        }),
+        Attr::Namespace => Name::new(proxy.namespace.as_str()),
+        Attr::DnsDomain => Name::new(&proxy.dns_domain),
+        Attr::Addresses => {
+            let texts: Vec<String> = proxy.addresses.iter().map(ToString::to_string).collect();
+            Name::new(&texts.join(","))
+        }
+        Attr::Families => {
+            let mut families = String::new();
+            for address in &proxy.addresses {
+                let family = if address.is_ipv4() { '4' } else { '6' };
+                if !families.contains(family) {
+                    families.push(family);
+                }
+            }
+            Name::new(&families)
+        }
+        Attr::Locality => {
+            let place = &proxy.locality;
+            Name::new(&format!("{}/{}/{}", place.region, place.zone, place.subzone))
+        }
+        Attr::LabelsContain(labels) => {
+            truth(labels.iter().all(|(key, value)| proxy.labels.get(key) == Some(value)))
+        }
+        Attr::Extension(name) => truth(proxy.extensions.contains(*name)),
+        Attr::Metadata(key) => Name::new(proxy.metadata.get(*key).map_or("", String::as_str)),
+        Attr::In(namespaces) => truth(namespaces.contains(&proxy.namespace)),
+        Attr::HostScope => {
+            note(Key::NamespaceHosts(proxy.namespace));
+            scope(proxy.namespace, !snapshot.namespace_hosts(proxy.namespace).is_empty())
+        }
+        Attr::RouteScope => {
+            note(Key::NamespaceRouteHosts(proxy.namespace));
+            scope(proxy.namespace, !snapshot.namespace_route_hosts(proxy.namespace).is_empty())
+        }
+        Attr::RuleScope(host) => {
+            note(Key::RuleHosts(proxy.namespace));
+            let hosts = snapshot.rule_hosts(proxy.namespace);
+            scope(proxy.namespace, matching_hosts(&hosts, *host).next().is_some())
+        }
+        Attr::ServiceScope(host) => {
+            note(Key::Services(*host));
+            let services = snapshot.services(*host);
+            scope(proxy.namespace, services.iter().any(|service| service.namespace == proxy.namespace))
+        }
+    }
+}
+
+fn scope(namespace: Namespace, has: bool) -> Answer {
+    if has { Name::new(namespace.as_str()) } else { no() }
+}
+
+/// Which of `hosts` cover `host`: itself, then wildcards from the longest suffix to `*`.
+pub fn matching_hosts(hosts: &Hosts, host: Host) -> impl Iterator<Item = Host> + use<> {
+    let text = host.as_str();
+    let exact = hosts.contains(&host).then_some(host);
+    let bare = text.strip_prefix("*").unwrap_or(text);
+    let mut wildcards = Vec::new();
+    if hosts.iter().any(|candidate| candidate.as_str().starts_with('*')) {
+        let mut candidates: Vec<Host> = hosts
+            .iter()
+            .copied()
+            .filter(|candidate| {
+                candidate.as_str().strip_prefix('*').is_some_and(|suffix| *candidate != host && bare.ends_with(suffix))
+            })
+            .collect();
+        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.as_str().len()));
+        wildcards = candidates;
+    }
+    exact.into_iter().chain(wildcards)
+}

@@ -1,0 +1,96 @@
+//! The mesh at one moment: persistent collections, cheap to clone, never changed once handed out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdSet};
+use ostro_api::mesh_config::MeshConfig;
+use ostro_names::{Host, Name, Namespace};
+
+use crate::model::{Endpoint, GatewayRules, Instance, RouteRules, Service, TrafficRule};
+
+/// A persistent, ordered set of hosts.
+pub type Hosts = OrdSet<Host>;
+
+/// A list that is replaced, never edited.
+pub type List<T> = Arc<[T]>;
+
+/// The mesh at one moment. Fields correspond to [`Key`](crate::Key)s one to one; a missing entry means empty.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    pub(crate) mesh_config: Arc<MeshConfig>,
+    pub(crate) services: HashMap<Host, List<Arc<Service>>>,
+    pub(crate) public_hosts: Hosts,
+    pub(crate) namespace_hosts: HashMap<Namespace, Hosts>,
+    pub(crate) hosts_on_port: HashMap<u16, Hosts>,
+    pub(crate) hosts_at: HashMap<IpAddr, Hosts>,
+    pub(crate) endpoints: HashMap<Host, List<Endpoint>>,
+    pub(crate) instances_at: HashMap<IpAddr, List<Instance>>,
+    pub(crate) mesh_routes: HashMap<Host, List<Arc<RouteRules>>>,
+    pub(crate) public_route_hosts: Hosts,
+    pub(crate) namespace_route_hosts: HashMap<Namespace, Hosts>,
+    pub(crate) gateway_routes: HashMap<Name, List<Arc<RouteRules>>>,
+    pub(crate) virtual_services: HashMap<(Namespace, Name), Arc<RouteRules>>,
+    pub(crate) rule_hosts: HashMap<Namespace, Hosts>,
+    pub(crate) rules: HashMap<(Namespace, Host), List<Arc<TrafficRule>>>,
+    pub(crate) gateways: List<Arc<GatewayRules>>,
+}
+
+fn listed<K: std::hash::Hash + Eq, T: Clone>(map: &HashMap<K, List<T>>, key: &K) -> List<T> {
+    map.get(key).cloned().unwrap_or_else(|| Arc::from(Vec::new()))
+}
+
+impl Snapshot {
+    pub(crate) fn services(&self, host: Host) -> List<Arc<Service>> {
+        listed(&self.services, &host)
+    }
+
+    pub(crate) fn namespace_hosts(&self, namespace: Namespace) -> Hosts {
+        self.namespace_hosts.get(&namespace).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn hosts_on_port(&self, port: u16) -> Hosts {
+        self.hosts_on_port.get(&port).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn hosts_at(&self, address: IpAddr) -> Hosts {
+        self.hosts_at.get(&address).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn endpoints(&self, host: Host) -> List<Endpoint> {
+        listed(&self.endpoints, &host)
+    }
+
+    pub(crate) fn instances_at(&self, address: IpAddr) -> List<Instance> {
+        listed(&self.instances_at, &address)
+    }
+
+    pub(crate) fn mesh_routes(&self, host: Host) -> List<Arc<RouteRules>> {
+        listed(&self.mesh_routes, &host)
+    }
+
+    pub(crate) fn namespace_route_hosts(&self, namespace: Namespace) -> Hosts {
+        self.namespace_route_hosts.get(&namespace).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn gateway_routes(&self, gateway: Name) -> List<Arc<RouteRules>> {
+        listed(&self.gateway_routes, &gateway)
+    }
+
+    pub(crate) fn virtual_service(&self, namespace: Namespace, name: Name) -> Option<Arc<RouteRules>> {
+        self.virtual_services.get(&(namespace, name)).cloned()
+    }
+
+    pub(crate) fn rule_hosts(&self, namespace: Namespace) -> Hosts {
+        self.rule_hosts.get(&namespace).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn rules(&self, namespace: Namespace, host: Host) -> List<Arc<TrafficRule>> {
+        listed(&self.rules, &(namespace, host))
+    }
+
+    /// The namespace whose policies hold mesh-wide (`istio-system` unless MeshConfig says otherwise).
+    pub fn root_namespace(&self) -> &str {
+        &self.mesh_config.root_namespace
+    }
+}

@@ -1,0 +1,284 @@
+//! The only way a generator sees the mesh and the proxy it works for: every read is noted.
+//!
+//! Invariants: no method returns anything that is not noted; what a method returns is a function of the snapshot's
+//! values under the noted keys and of the answers under the noted attributes, and of nothing else. So a resource
+//! need be rebuilt only when one of its keys changed, and serves every proxy that gives the same answers.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ostro_api::mesh_config::MeshConfig;
+use ostro_names::{Host, Name, Namespace};
+
+use crate::attr;
+use crate::key::{Key, KeyId};
+use crate::model::{Endpoint, GatewayRules, Instance, Labels, RouteRules, Service, TrafficRule};
+use crate::proxy::{Answer, Attr, Proxy, ProxyKind};
+use crate::snapshot::{Hosts, Snapshot};
+
+/// What a generator has read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Distinct keys, sorted.
+    pub keys: Vec<KeyId>,
+    /// Distinct questions in the order first asked, with the answers. Since generators are deterministic, two
+    /// proxies that give the same answers so far are asked the same next question.
+    pub attrs: Vec<(Attr, Answer)>,
+}
+
+#[derive(Default)]
+struct Recorder {
+    keys: BTreeSet<KeyId>,
+    attrs: Vec<(Attr, Answer)>,
+}
+
+/// A snapshot and a proxy, read through a recorder.
+pub struct View<'a> {
+    snapshot: &'a Snapshot,
+    proxy: &'a Proxy,
+    recorder: RefCell<Recorder>,
+}
+
+impl<'a> View<'a> {
+    /// A view that has noted nothing yet.
+    pub fn new(snapshot: &'a Snapshot, proxy: &'a Proxy) -> Self {
+        View { snapshot, proxy, recorder: RefCell::default() }
+    }
+
+    /// What has been read.
+    pub fn into_reads(self) -> Reads {
+        let recorder = self.recorder.into_inner();
+        Reads { keys: recorder.keys.into_iter().collect(), attrs: recorder.attrs }
+    }
+
+    fn note(&self, key: Key) {
+        self.recorder.borrow_mut().keys.insert(key.id());
+    }
+
+    /// Asks the proxy; the keys on which the answer depends are noted too.
+    pub fn ask(&self, question: Attr) -> Answer {
+        if let Some((_, answer)) = self.recorder.borrow().attrs.iter().find(|(asked, _)| *asked == question) {
+            return *answer;
+        }
+        let answer = attr::answer(self.snapshot, self.proxy, &question, &mut |key| self.note(key));
+        self.recorder.borrow_mut().attrs.push((question, answer));
+        answer
+    }
+
+    fn ask_bool(&self, question: Attr) -> bool {
+        self.ask(question) == attr::yes()
+    }
+
+    // The proxy.
+
+    /// Sidecar or router.
+    pub fn kind(&self) -> ProxyKind {
+        if self.ask(Attr::Kind).as_str() == "router" { ProxyKind::Router } else { ProxyKind::Sidecar }
+    }
+
+    /// The proxy's namespace, in full: splits variants by namespace. Prefer the narrower questions below.
+    pub fn namespace(&self) -> Namespace {
+        Namespace::new(self.ask(Attr::Namespace).as_str())
+    }
+
+    /// DNS domain of the proxy's namespace.
+    pub fn dns_domain(&self) -> &'static str {
+        self.ask(Attr::DnsDomain).as_str()
+    }
+
+    /// The workload's addresses. For what is the proxy's alone: inbound resources and membership.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        self.ask(Attr::Addresses).as_str().split(',').filter_map(|text| text.parse().ok()).collect()
+    }
+
+    /// Whether the proxy has IPv4 and IPv6 addresses.
+    pub fn families(&self) -> (bool, bool) {
+        let families = self.ask(Attr::Families).as_str();
+        (families.contains('4'), families.contains('6'))
+    }
+
+    /// `(region, zone, subzone)` of the proxy.
+    pub fn locality(&self) -> (&'static str, &'static str, &'static str) {
+        let mut parts = self.ask(Attr::Locality).as_str().splitn(3, '/');
+        (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or(""))
+    }
+
+    /// Whether the proxy's labels contain all of `labels`. An empty selector is true without asking.
+    pub fn labels_contain(&self, labels: &Labels) -> bool {
+        labels.is_empty() || self.ask_bool(Attr::LabelsContain(labels.clone()))
+    }
+
+    /// Whether the proxy carries this extension (`node.extensions`).
+    pub fn has_extension(&self, name: &'static str) -> bool {
+        self.ask_bool(Attr::Extension(name))
+    }
+
+    /// A string of the node's metadata; empty when absent.
+    pub fn metadata(&self, key: &'static str) -> &'static str {
+        self.ask(Attr::Metadata(key)).as_str()
+    }
+
+    /// Whether the proxy's namespace is admitted by `visibility`; public is true without asking.
+    pub fn sees(&self, visibility: &crate::model::Visibility) -> bool {
+        match visibility {
+            crate::model::Visibility::Public => true,
+            crate::model::Visibility::Namespaces(list) => self.ask_bool(Attr::In(list.clone())),
+        }
+    }
+
+    // The mesh.
+
+    /// Mesh-wide settings.
+    pub fn mesh_config(&self) -> &'a MeshConfig {
+        self.note(Key::MeshConfig);
+        &self.snapshot.mesh_config
+    }
+
+    /// The hosts the proxy's namespace sees: those everybody sees, and those of its own (disjoint sets).
+    pub fn visible_hosts(&self) -> (Hosts, Hosts) {
+        self.note(Key::PublicHosts);
+        let scope = self.ask(Attr::HostScope);
+        let own = match scope.as_str() {
+            "" => Hosts::default(),
+            namespace => {
+                let namespace = Namespace::new(namespace);
+                self.note(Key::NamespaceHosts(namespace));
+                self.snapshot.namespace_hosts(namespace)
+            }
+        };
+        (self.snapshot.public_hosts.clone(), own)
+    }
+
+    /// All visible services declared under `host`, preferred one first (own namespace, Kubernetes over
+    /// ServiceEntry, oldest; CONTRACT 3.5).
+    pub fn services(&self, host: Host) -> Vec<Arc<Service>> {
+        self.note(Key::Services(host));
+        let all = self.snapshot.services(host);
+        let mut seen: Vec<Arc<Service>> =
+            all.iter().filter(|service| self.sees(&service.visibility)).cloned().collect();
+        let first = seen.first().map(|service| service.namespace);
+        if seen.iter().any(|service| Some(service.namespace) != first) {
+            let own = self.ask(Attr::ServiceScope(host));
+            seen.sort_by_key(|service| (service.namespace.as_str() != own.as_str(), service.registry, service.age));
+        }
+        seen
+    }
+
+    /// The service meant by `host` for this proxy.
+    pub fn service(&self, host: Host) -> Option<Arc<Service>> {
+        self.services(host).into_iter().next()
+    }
+
+    /// Hosts with a service on this port, whoever sees them; [`services`](Self::services) tells which are visible.
+    pub fn hosts_on_port(&self, port: u16) -> Hosts {
+        self.note(Key::HostsOnPort(port));
+        self.snapshot.hosts_on_port(port)
+    }
+
+    /// Hosts that have this very address.
+    pub fn hosts_at(&self, address: IpAddr) -> Hosts {
+        self.note(Key::HostsAt(address));
+        self.snapshot.hosts_at(address)
+    }
+
+    /// The endpoints behind `service`, all ports, in a fixed order.
+    pub fn endpoints(&self, service: &Service) -> Vec<Endpoint> {
+        self.note(Key::Endpoints(service.host));
+        self.snapshot
+            .endpoints(service.host)
+            .iter()
+            .filter(|endpoint| {
+                endpoint.service_namespace == service.namespace && endpoint.service_object == service.object
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// What listens at the proxy's own addresses.
+    pub fn own_instances(&self) -> Vec<Instance> {
+        let mut instances = Vec::new();
+        for address in self.own_addresses() {
+            self.note(Key::InstancesAt(address));
+            instances.extend(self.snapshot.instances_at(address).iter().cloned());
+        }
+        instances
+    }
+
+    /// The mesh VirtualServices written for exactly `host` (which may be a wildcard) that the proxy's namespace
+    /// sees, oldest first.
+    pub fn mesh_routes(&self, host: Host) -> Vec<Arc<RouteRules>> {
+        self.note(Key::MeshRoutes(host));
+        let all = self.snapshot.mesh_routes(host);
+        all.iter().filter(|rules| self.sees(&rules.visibility)).cloned().collect()
+    }
+
+    /// The hosts, wildcards included, of the mesh VirtualServices that the proxy's namespace may see.
+    pub fn mesh_route_hosts(&self) -> (Hosts, Hosts) {
+        self.note(Key::PublicRouteHosts);
+        let scope = self.ask(Attr::RouteScope);
+        let own = match scope.as_str() {
+            "" => Hosts::default(),
+            namespace => {
+                let namespace = Namespace::new(namespace);
+                self.note(Key::NamespaceRouteHosts(namespace));
+                self.snapshot.namespace_route_hosts(namespace)
+            }
+        };
+        (self.snapshot.public_route_hosts.clone(), own)
+    }
+
+    /// The VirtualServices bound to a gateway (`namespace/name`), oldest first.
+    pub fn gateway_routes(&self, gateway: Name) -> Vec<Arc<RouteRules>> {
+        self.note(Key::GatewayRoutes(gateway));
+        let all = self.snapshot.gateway_routes(gateway);
+        all.iter().filter(|rules| self.sees(&rules.visibility)).cloned().collect()
+    }
+
+    /// One VirtualService by name: a delegate.
+    pub fn virtual_service(&self, namespace: Namespace, name: Name) -> Option<Arc<RouteRules>> {
+        self.note(Key::VirtualService(namespace, name));
+        self.snapshot.virtual_service(namespace, name)
+    }
+
+    /// The DestinationRule in force for `service` and this proxy: client namespace, service namespace, root
+    /// namespace; within one the most specific host (CONTRACT 3.5).
+    pub fn traffic_rule(&self, service: &Service) -> Option<Arc<TrafficRule>> {
+        self.traffic_rule_for(service.host, service.namespace)
+    }
+
+    /// As [`traffic_rule`](Self::traffic_rule), for a host that need not be a known service.
+    pub fn traffic_rule_for(&self, host: Host, service_namespace: Namespace) -> Option<Arc<TrafficRule>> {
+        let client = self.ask(Attr::RuleScope(host));
+        let root = Namespace::new(self.snapshot.root_namespace());
+        self.note(Key::MeshConfig);
+        let scopes = [Some(client.as_str()).filter(|text| !text.is_empty()).map(Namespace::new), Some(service_namespace), Some(root)];
+        scopes.into_iter().flatten().find_map(|namespace| self.rule_in(namespace, host))
+    }
+
+    fn rule_in(&self, namespace: Namespace, host: Host) -> Option<Arc<TrafficRule>> {
+        self.note(Key::RuleHosts(namespace));
+        let hosts = self.snapshot.rule_hosts(namespace);
+        for candidate in attr::matching_hosts(&hosts, host) {
+            self.note(Key::Rules(namespace, candidate));
+            let rules = self.snapshot.rules(namespace, candidate);
+            // A rule for selected pods is preferred to one for all.
+            let mut visible = rules.iter().filter(|rule| self.sees(&rule.visibility));
+            let chosen = visible
+                .clone()
+                .find(|rule| rule.selector.as_ref().is_some_and(|labels| self.labels_contain(labels)))
+                .or_else(|| visible.find(|rule| rule.selector.is_none()));
+            if let Some(rule) = chosen {
+                return Some(rule.clone());
+            }
+        }
+        None
+    }
+
+    /// The Gateways that select the proxy, oldest first. A Gateway without selector selects every router.
+    pub fn gateways(&self) -> Vec<Arc<GatewayRules>> {
+        self.note(Key::Gateways);
+        self.snapshot.gateways.iter().filter(|gateway| self.labels_contain(&gateway.spec.selector)).cloned().collect()
+    }
+}
