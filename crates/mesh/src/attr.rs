@@ -91,7 +91,10 @@ pub fn matching_hosts(hosts: &Hosts, host: Host) -> impl Iterator<Item = Host> +
             .iter()
             .copied()
             .filter(|candidate| {
-                candidate.as_str().strip_prefix('*').is_some_and(|suffix| *candidate != host && bare.ends_with(suffix))
+                candidate
+                    .as_str()
+                    .strip_prefix('*')
+                    .is_some_and(|suffix| *candidate != host && bare.ends_with(suffix))
             })
             .collect();
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.as_str().len()));

@@ -7,9 +7,9 @@
 //! Invariant: a key names the coarsest thing that is still exact. Lists and indexes are things of their own, and so are
 //! absences: reading [`Key::RuleHosts`] of a namespace that has no DestinationRule is one edge, not one per host.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{OnceLock, RwLock};
-use std::collections::HashMap;
 
 use ostro_names::{Host, Name, Namespace};
 

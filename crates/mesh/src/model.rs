@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use ostro_api::istio::{DestinationRule, Gateway, VirtualService};
+use ostro_api::destination_rule::DestinationRule;
+use ostro_api::gateway::Gateway;
+use ostro_api::virtual_service::VirtualService;
 use ostro_names::{Host, Name, Namespace};
 
 /// When and under which name an object was written: the order in which Istio settles conflicts (older first, then by

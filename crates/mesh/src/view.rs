@@ -161,7 +161,9 @@ impl<'a> View<'a> {
         let first = seen.first().map(|service| service.namespace);
         if seen.iter().any(|service| Some(service.namespace) != first) {
             let own = self.ask(Attr::ServiceScope(host));
-            seen.sort_by_key(|service| (service.namespace.as_str() != own.as_str(), service.registry, service.age));
+            seen.sort_by_key(|service| {
+                (service.namespace.as_str() != own.as_str(), service.registry, service.age)
+            });
         }
         seen
     }
@@ -253,7 +255,11 @@ impl<'a> View<'a> {
         let client = self.ask(Attr::RuleScope(host));
         let root = Namespace::new(self.snapshot.root_namespace());
         self.note(Key::MeshConfig);
-        let scopes = [Some(client.as_str()).filter(|text| !text.is_empty()).map(Namespace::new), Some(service_namespace), Some(root)];
+        let scopes = [
+            Some(client.as_str()).filter(|text| !text.is_empty()).map(Namespace::new),
+            Some(service_namespace),
+            Some(root),
+        ];
         scopes.into_iter().flatten().find_map(|namespace| self.rule_in(namespace, host))
     }
 
@@ -279,6 +285,11 @@ impl<'a> View<'a> {
     /// The Gateways that select the proxy, oldest first. A Gateway without selector selects every router.
     pub fn gateways(&self) -> Vec<Arc<GatewayRules>> {
         self.note(Key::Gateways);
-        self.snapshot.gateways.iter().filter(|gateway| self.labels_contain(&gateway.spec.selector)).cloned().collect()
+        self.snapshot
+            .gateways
+            .iter()
+            .filter(|gateway| self.labels_contain(&gateway.spec.selector))
+            .cloned()
+            .collect()
     }
 }
