@@ -11,3 +11,4 @@
 )]
 
 pub mod envoy;
+pub mod load;
