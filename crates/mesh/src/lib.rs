@@ -14,6 +14,7 @@ mod key;
 pub mod model;
 mod proxy;
 mod snapshot;
+pub mod vip;
 mod view;
 
 pub use attr::answer;
