@@ -3,9 +3,12 @@
 //! Some answers depend on the snapshot as well ("its namespace, if that namespace has DestinationRules"); the keys they
 //! read are handed to `note`, so that a change of those keys makes every proxy answer anew.
 
+use std::net::IpAddr;
+
 use ostro_names::{Host, Name, Namespace};
 
 use crate::key::Key;
+use crate::model::EndpointAddress;
 use crate::proxy::{Answer, Attr, Proxy, ProxyKind};
 use crate::snapshot::{Hosts, Snapshot};
 
@@ -53,6 +56,7 @@ pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dy
             truth(labels.iter().all(|(key, value)| proxy.labels.get(key) == Some(value)))
         }
         Attr::Extension(name) => truth(proxy.extensions.contains(*name)),
+        Attr::Lacks(name) => truth(!proxy.extensions.is_empty() && !proxy.extensions.contains(*name)),
         Attr::Metadata(key) => Name::new(proxy.metadata.get(*key).map_or("", String::as_str)),
         Attr::In(namespaces) => truth(namespaces.contains(&proxy.namespace)),
         Attr::HostScope => {
@@ -67,6 +71,16 @@ pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dy
             note(Key::RuleHosts(proxy.namespace));
             let hosts = snapshot.rule_hosts(proxy.namespace);
             scope(proxy.namespace, matching_hosts(&hosts, *host).next().is_some())
+        }
+        Attr::Behind(host) => {
+            note(Key::Endpoints(*host));
+            let endpoints = snapshot.endpoints(*host);
+            let serves = |address: &IpAddr| {
+                endpoints.iter().any(|endpoint| endpoint.address == EndpointAddress::Ip(*address))
+            };
+            let own: Vec<String> =
+                proxy.addresses.iter().filter(|a| serves(a)).map(ToString::to_string).collect();
+            Name::new(&own.join(","))
         }
         Attr::ServiceScope(host) => {
             note(Key::Services(*host));

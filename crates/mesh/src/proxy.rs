@@ -57,6 +57,8 @@ pub enum Attr {
     LabelsContain(Labels),
     /// Does it carry this extension?
     Extension(&'static str),
+    /// Did it name its extensions, without this one among them?
+    Lacks(&'static str),
     /// A metadata value, empty when absent.
     Metadata(&'static str),
     /// Its namespace if that namespace sees hosts of its own, else empty.
@@ -67,6 +69,8 @@ pub enum Attr {
     In(Vec<Namespace>),
     /// Its namespace if that namespace has a DestinationRule for this host, else empty.
     RuleScope(Host),
+    /// Those of its addresses that are endpoints of this host, comma-joined.
+    Behind(Host),
     /// Its namespace if several services share this host and the namespace decides which is meant, else empty.
     ServiceScope(Host),
 }

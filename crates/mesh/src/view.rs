@@ -115,6 +115,18 @@ impl<'a> View<'a> {
         self.ask_bool(Attr::Extension(name))
     }
 
+    /// Whether the proxy said what it carries, and this is not among it. Many clients do not say (tests, old
+    /// proxies); they get what every Envoy has.
+    pub fn lacks_extension(&self, name: &'static str) -> bool {
+        self.ask_bool(Attr::Lacks(name))
+    }
+
+    /// The proxy's own addresses among the endpoints of `host`. Proxies that serve something else, nearly all,
+    /// answer alike.
+    pub fn own_addresses_behind(&self, host: Host) -> Vec<IpAddr> {
+        self.ask(Attr::Behind(host)).as_str().split(',').filter_map(|text| text.parse().ok()).collect()
+    }
+
     /// A string of the node's metadata; empty when absent.
     pub fn metadata(&self, key: &'static str) -> &'static str {
         self.ask(Attr::Metadata(key)).as_str()
@@ -206,6 +218,12 @@ impl<'a> View<'a> {
             instances.extend(self.snapshot.instances_at(address).iter().cloned());
         }
         instances
+    }
+
+    /// What listens at this address, whoever asks.
+    pub fn instances_at(&self, address: IpAddr) -> Vec<Instance> {
+        self.note(Key::InstancesAt(address));
+        self.snapshot.instances_at(address).to_vec()
     }
 
     /// The mesh VirtualServices written for exactly `host` (which may be a wildcard) that the proxy's namespace

@@ -17,7 +17,9 @@ use envoy_types::pb::envoy::config::core::v3::{
     Address, AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource, Metadata, SocketAddress,
     TypedExtensionConfig, address, config_source, socket_address,
 };
-use envoy_types::pb::google::protobuf::{self, Any, BoolValue, Struct, UInt32Value, UInt64Value, Value, value};
+use envoy_types::pb::google::protobuf::{
+    self, Any, BoolValue, Struct, UInt32Value, UInt64Value, Value, value,
+};
 use ipnet::IpNet;
 use prost::{Message, Name};
 
@@ -181,8 +183,15 @@ mod tests {
 
     #[test]
     fn maps_iterate_in_key_order_up_to_the_limit() {
-        const KEYS: [&str; MAP_ENTRIES] =
-            ["services", "config", "subset", "external", "alpn_override", "disable_mx", "default_original_port"];
+        const KEYS: [&str; MAP_ENTRIES] = [
+            "services",
+            "config",
+            "subset",
+            "external",
+            "alpn_override",
+            "disable_mx",
+            "default_original_port",
+        ];
         for size in 0..=MAP_ENTRIES {
             let entries: Vec<(&'static str, usize)> =
                 KEYS.iter().take(size).enumerate().map(|(value, key)| (*key, value)).collect();

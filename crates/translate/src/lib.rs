@@ -13,6 +13,11 @@
 //!   other way round for wildcard types;
 //! - nothing is generated that the proxy cannot take (its extensions are asked for through the view).
 
+pub mod access_log;
+pub mod encode;
+pub mod filters;
+pub mod names;
+
 use bytes::Bytes;
 use ostro_mesh::{Hosts, View};
 use ostro_names::{Host, Name};
