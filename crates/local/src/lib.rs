@@ -1,1 +1,28 @@
-//! Floor 4: a whole mesh on one machine, pods as network namespaces.
+//! Floor 4: a whole mesh on one machine. Pods are network namespaces.
+//!
+//! [`up`] follows files as the control plane does, and for every replica of a workload they define makes a
+//! pod: a network namespace with an address, capture rules, the workload's program, and a stock Envoy. The
+//! pods and endpoints it makes are written as files, which the control plane, a process of its own, follows
+//! like any other configuration. [`demo`] walks through what a mesh is for, on such a mesh, with numbers.
+//!
+//! What this deliberately is not: a container runtime (an image's name only chooses a program on this
+//! machine, see [`images`]), a Kubernetes (no scheduler, no API), or rootless (yet).
+//!
+//! The parts, pure ones first:
+//! * [`images`]: which program stands in for an image;
+//! * [`plan`]: the pods that a set of objects asks for;
+//! * [`services`]: addresses, endpoints and host names of services, given the pods;
+//! * [`place`], [`link`], [`capture`]: namespaces, their interfaces, their rules;
+//! * [`program`], [`pod`]: processes, and the life of a pod;
+//! * [`control`]: the control plane process; [`expose`]: the way in from the host;
+//! * [`cluster`]: the files that tell the control plane about pods;
+//! * [`runner`]: the loop that holds all this together.
+//!
+//! Invariants:
+//! * The host's own interfaces, routes and rules are never touched: everything is made inside namespaces of
+//!   the mesh's own, which the kernel removes with the last process in them.
+//! * Every process is started by a thread that lives as long as its pod, and is killed by the kernel should
+//!   that thread end: nothing outlives the runner, not even one that was killed.
+
+pub mod link;
+pub mod place;
