@@ -8,15 +8,24 @@
 //! of how objects fit together (that is `analyze`); it looks at one object at a time.
 
 pub mod complaint;
+mod decode;
 pub mod destination_rule;
+mod document;
 pub mod gateway;
+mod hosts;
 pub mod kubernetes;
 pub mod mesh_config;
 pub mod object;
+mod parse;
+mod scalar;
 mod schema;
 pub mod service_entry;
+mod text;
+mod tree;
 pub mod virtual_service;
 pub mod workload;
+mod yaml;
 
 pub use complaint::{Complaint, Severity};
 pub use object::{Kind, Meta, Object, ObjectKey, Origin, Other, Spec, Timestamp};
+pub use parse::{Parsed, parse_file, parse_mesh_config};

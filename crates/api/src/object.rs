@@ -28,7 +28,7 @@ pub struct Object {
 impl Object {
     /// What no two objects share.
     pub fn key(&self) -> ObjectKey {
-        ObjectKey { kind: self.meta.kind, namespace: self.meta.namespace, name: self.meta.name }
+        self.meta.key()
     }
 }
 
@@ -52,6 +52,13 @@ pub struct Meta {
     pub uid: String,
     /// Set by a cluster on an object that is going away.
     pub deletion_timestamp: Option<Timestamp>,
+}
+
+impl Meta {
+    /// What no two objects share.
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey { kind: self.kind, namespace: self.namespace, name: self.name }
+    }
 }
 
 /// Seconds since the Unix epoch.
@@ -169,7 +176,7 @@ pub enum Spec {
     /// A machine; its locality is in its labels.
     Node(Node),
     /// A service of Kubernetes.
-    Service(Service),
+    Service(Box<Service>),
     /// Endpoints of a service.
     EndpointSlice(EndpointSlice),
     /// Endpoints of a service, the older form.
@@ -183,15 +190,15 @@ pub enum Spec {
     /// The ConfigMap `istio`.
     MeshConfig(Box<MeshConfig>),
     /// Routing.
-    VirtualService(VirtualService),
+    VirtualService(Box<VirtualService>),
     /// Policies of a host.
-    DestinationRule(DestinationRule),
+    DestinationRule(Box<DestinationRule>),
     /// Servers at the edge.
     Gateway(Gateway),
     /// A service beyond Kubernetes.
-    ServiceEntry(ServiceEntry),
+    ServiceEntry(Box<ServiceEntry>),
     /// A workload beyond Kubernetes.
-    WorkloadEntry(WorkloadEntry),
+    WorkloadEntry(Box<WorkloadEntry>),
     /// A kind, or an instance of it, that is not acted upon yet.
     Other(Other),
 }

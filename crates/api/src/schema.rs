@@ -27,7 +27,34 @@ macro_rules! schema {
                 Self { $( $field: schema!(@default $($default)?), )* }
             }
         }
+
+        impl $crate::decode::Decode for $name {
+            fn decode(at: &$crate::decode::At<'_>) -> Self {
+                const FIELDS: &[&str] = &[$( schema!(@key $field $($key)?) ),*];
+                const ACCEPTED: &[&str] = &[$($($extra),*)?];
+                if !at.is_mapping(FIELDS, ACCEPTED, schema!(@strict $mode)) {
+                    return Self::default();
+                }
+                Self {
+                    $( $field: at
+                        .read(schema!(@key $field $($key)?))
+                        .unwrap_or_else(|| schema!(@default $($default)?)), )*
+                }
+            }
+        }
     )*};
+    (@strict strict) => { true };
+    (@strict slim) => { false };
+    (@key $field:ident $key:literal) => { $key };
+    (@key $field:ident) => {{
+        const SNAKE: &str = stringify!($field);
+        const CAMEL: [u8; $crate::schema::camel_len(SNAKE)] = $crate::schema::camel(SNAKE);
+        match std::str::from_utf8(&CAMEL) {
+            Ok(key) => key,
+            // Evaluated while compiling: identifiers are text.
+            Err(_) => panic!(),
+        }
+    }};
     (@default) => { Default::default() };
     (@default $default:expr) => { $default };
 }
@@ -57,7 +84,60 @@ macro_rules! choice {
                 }
             }
         }
+
+        impl $crate::decode::Decode for $name {
+            fn decode(at: &$crate::decode::At<'_>) -> Self {
+                at.choice(&[($first_text, Self::$first) $(, ($text, Self::$variant))*])
+            }
+        }
     )*};
 }
 
+/// Bytes of a field's name in camel case.
+pub(crate) const fn camel_len(snake: &str) -> usize {
+    let bytes = snake.as_bytes();
+    let (mut at, mut length) = (raw_prefix(bytes), 0);
+    while at < bytes.len() {
+        if bytes[at] != b'_' {
+            length += 1;
+        }
+        at += 1;
+    }
+    length
+}
+
+/// A field's name in camel case: `http1_max` is `http1Max`, `r#match` is `match`.
+pub(crate) const fn camel<const N: usize>(snake: &str) -> [u8; N] {
+    let bytes = snake.as_bytes();
+    let (mut at, mut to, mut upper) = (raw_prefix(bytes), 0, false);
+    let mut camel = [0; N];
+    while at < bytes.len() {
+        if bytes[at] == b'_' {
+            upper = true;
+        } else {
+            camel[to] = if upper { bytes[at].to_ascii_uppercase() } else { bytes[at] };
+            upper = false;
+            to += 1;
+        }
+        at += 1;
+    }
+    camel
+}
+
+/// Bytes of `r#`, if it is there.
+const fn raw_prefix(bytes: &[u8]) -> usize {
+    if bytes.len() > 2 && bytes[0] == b'r' && bytes[1] == b'#' { 2 } else { 0 }
+}
+
 pub(crate) use {choice, schema};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn fields_are_named_in_camel_case() {
+        assert_eq!(schema!(@key r#match), "match");
+        assert_eq!(schema!(@key http1_max_pending_requests), "http1MaxPendingRequests");
+        assert_eq!(schema!(@key consecutive_5xx_errors), "consecutive5xxErrors");
+        assert_eq!(schema!(@key pod_ip "podIP"), "podIP");
+    }
+}
