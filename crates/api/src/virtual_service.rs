@@ -202,6 +202,8 @@ schema! {
     strict struct HttpRedirect {
         /// The new path, whole; empty keeps it.
         uri: String,
+        /// Replaces the part of the path that a prefix matched; excludes `uri`.
+        prefix_rewrite: String,
         /// The new authority; empty keeps it.
         authority: String,
         /// The new port; excludes `derive_port`.
