@@ -10,15 +10,38 @@
 //! - the same accepted set of objects gives the same snapshot, whatever the order of arrival.
 
 mod attr;
+mod candidates;
+mod changes;
+mod endpoints;
+mod gateways;
 mod key;
+mod mesh;
 pub mod model;
+mod objects;
+pub mod protocol;
 mod proxy;
+mod routes;
+mod rules;
+mod scope;
+mod services;
+mod sets;
+mod settings;
 mod snapshot;
 pub mod vip;
 mod view;
+pub mod vip;
+mod workloads;
 
-pub use attr::answer;
+#[cfg(test)]
+mod testing;
+
+pub use attr::{answer, matching_hosts};
+pub use changes::Changes;
 pub use key::{Key, KeyId};
+pub use mesh::{Change, Mesh};
 pub use proxy::{Answer, Attr, Proxy, ProxyKind};
+pub use routes::gateway_name;
+pub use scope::{resolve_host, service_host};
+pub use settings::Settings;
 pub use snapshot::{Hosts, List, Snapshot};
 pub use view::{Reads, View};

@@ -4,6 +4,7 @@
 //! that is what decides whether a change is a change: fields that nothing reads (annotations, managed fields,
 //! resource versions) have no place here.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,18 +13,49 @@ use ipnet::IpNet;
 use ostro_api::destination_rule::DestinationRule;
 use ostro_api::gateway::Gateway;
 use ostro_api::virtual_service::VirtualService;
+use ostro_api::{Kind, Meta, ObjectKey};
 use ostro_names::{Host, Name, Namespace};
 
 /// When and under which name an object was written: the order in which Istio settles conflicts (older first, then by
-/// name, then by namespace). Objects without a creation time order by namespace, then name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// name, then by namespace). Objects without a creation time come last, by namespace, then name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Age {
-    /// Seconds since the epoch; objects without a time come after those with one.
+    /// Seconds since the epoch.
     pub created: Option<i64>,
     /// Namespace of the object.
     pub namespace: Namespace,
     /// Name of the object.
     pub name: Name,
+}
+
+impl Age {
+    /// The age of an object.
+    pub fn of(meta: &Meta) -> Age {
+        Age {
+            created: meta.creation_timestamp.map(|time| time.0),
+            namespace: meta.namespace,
+            name: meta.name,
+        }
+    }
+}
+
+impl Ord for Age {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self.created, other.created) {
+            (Some(mine), Some(theirs)) => {
+                (mine, self.name, self.namespace).cmp(&(theirs, other.name, other.namespace))
+            }
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => (self.namespace, self.name).cmp(&(other.namespace, other.name)),
+        }
+    }
+}
+
+impl PartialOrd for Age {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// Labels of a workload or selector.
@@ -141,6 +173,10 @@ pub struct Service {
     pub age: Age,
     /// VIPs and prefixes; empty when the service has none (headless, or an entry without addresses).
     pub addresses: Vec<IpNet>,
+    /// An address that stands in for missing ones where the proxy answers DNS itself and asks for it (metadata
+    /// `DNS_CAPTURE` and `DNS_AUTO_ALLOCATE`). [`View::addresses`](crate::View::addresses) tells which apply.
+    pub auto_address: Option<IpAddr>,
+    /// As written, UDP included.
     pub ports: Vec<ServicePort>,
     pub resolution: Resolution,
     /// A Kubernetes Service with `clusterIP: None`.
@@ -155,9 +191,19 @@ pub struct Service {
 }
 
 impl Service {
-    /// The port with this number.
+    /// The port with this number. UDP ports, which share the numbers of TCP ports, are left aside: nothing proxies
+    /// them.
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
-        self.ports.iter().find(|port| port.number == number)
+        self.ports.iter().find(|port| port.number == number && port.protocol != Protocol::Udp)
+    }
+
+    /// The object that declares the service.
+    pub fn key(&self) -> ObjectKey {
+        let kind = match self.registry {
+            Registry::Kubernetes => Kind::Service,
+            Registry::ServiceEntry => Kind::ServiceEntry,
+        };
+        ObjectKey { kind, namespace: self.namespace, name: self.object }
     }
 }
 
@@ -202,6 +248,8 @@ pub struct Endpoint {
     pub service_namespace: Namespace,
     /// Declaring object of the service that it belongs to.
     pub service_object: Name,
+    /// What declared the service that it belongs to.
+    pub service_registry: Registry,
     /// Name of the service port.
     pub port_name: Name,
     pub address: EndpointAddress,

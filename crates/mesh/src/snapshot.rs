@@ -1,5 +1,6 @@
 //! The mesh at one moment: persistent collections, cheap to clone, never changed once handed out.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use imbl::{HashMap, OrdSet};
 use ostro_api::mesh_config::MeshConfig;
 use ostro_names::{Host, Name, Namespace};
 
+use crate::key::Key;
 use crate::model::{Endpoint, GatewayRules, Instance, RouteRules, Service, TrafficRule};
 
 /// A persistent, ordered set of hosts.
@@ -18,6 +20,8 @@ pub type List<T> = Arc<[T]>;
 /// The mesh at one moment. Fields correspond to [`Key`](crate::Key)s one to one; a missing entry means empty.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
+    /// Domain of Kubernetes Services: a setting, the same in every snapshot, and so no key.
+    domain: Name,
     pub(crate) mesh_config: Arc<MeshConfig>,
     pub(crate) services: HashMap<Host, List<Arc<Service>>>,
     pub(crate) public_hosts: Hosts,
@@ -41,6 +45,67 @@ fn listed<K: std::hash::Hash + Eq, T: Clone>(map: &HashMap<K, List<T>>, key: &K)
 }
 
 impl Snapshot {
+    /// The snapshot of a mesh without objects.
+    pub(crate) fn empty(domain: &str) -> Self {
+        Snapshot { domain: Name::new(domain), ..Snapshot::default() }
+    }
+
+    /// Domain of Kubernetes Services (`cluster.local`).
+    pub fn domain(&self) -> &'static str {
+        self.domain.as_str()
+    }
+
+    /// Whether the value under `key` is the same in both snapshots.
+    pub fn agrees(&self, other: &Snapshot, key: Key) -> bool {
+        match key {
+            Key::MeshConfig => self.mesh_config == other.mesh_config,
+            Key::Services(host) => self.services.get(&host) == other.services.get(&host),
+            Key::PublicHosts => self.public_hosts == other.public_hosts,
+            Key::NamespaceHosts(name) => self.namespace_hosts.get(&name) == other.namespace_hosts.get(&name),
+            Key::HostsOnPort(port) => self.hosts_on_port.get(&port) == other.hosts_on_port.get(&port),
+            Key::HostsAt(address) => self.hosts_at.get(&address) == other.hosts_at.get(&address),
+            Key::Endpoints(host) => self.endpoints.get(&host) == other.endpoints.get(&host),
+            Key::InstancesAt(address) => self.instances_at.get(&address) == other.instances_at.get(&address),
+            Key::MeshRoutes(host) => self.mesh_routes.get(&host) == other.mesh_routes.get(&host),
+            Key::PublicRouteHosts => self.public_route_hosts == other.public_route_hosts,
+            Key::NamespaceRouteHosts(name) => {
+                self.namespace_route_hosts.get(&name) == other.namespace_route_hosts.get(&name)
+            }
+            Key::GatewayRoutes(gateway) => {
+                self.gateway_routes.get(&gateway) == other.gateway_routes.get(&gateway)
+            }
+            Key::VirtualService(namespace, name) => {
+                self.virtual_services.get(&(namespace, name))
+                    == other.virtual_services.get(&(namespace, name))
+            }
+            Key::RuleHosts(name) => self.rule_hosts.get(&name) == other.rule_hosts.get(&name),
+            Key::Rules(namespace, host) => {
+                self.rules.get(&(namespace, host)) == other.rules.get(&(namespace, host))
+            }
+            Key::Gateways => self.gateways == other.gateways,
+        }
+    }
+
+    /// Every key that has a value here, sorted; all other keys stand for absences.
+    pub fn keys(&self) -> BTreeSet<Key> {
+        let mut keys =
+            BTreeSet::from([Key::MeshConfig, Key::PublicHosts, Key::PublicRouteHosts, Key::Gateways]);
+        keys.extend(self.services.keys().copied().map(Key::Services));
+        keys.extend(self.namespace_hosts.keys().copied().map(Key::NamespaceHosts));
+        keys.extend(self.hosts_on_port.keys().copied().map(Key::HostsOnPort));
+        keys.extend(self.hosts_at.keys().copied().map(Key::HostsAt));
+        keys.extend(self.endpoints.keys().copied().map(Key::Endpoints));
+        keys.extend(self.instances_at.keys().copied().map(Key::InstancesAt));
+        keys.extend(self.mesh_routes.keys().copied().map(Key::MeshRoutes));
+        keys.extend(self.namespace_route_hosts.keys().copied().map(Key::NamespaceRouteHosts));
+        keys.extend(self.gateway_routes.keys().copied().map(Key::GatewayRoutes));
+        let named = self.virtual_services.keys().copied();
+        keys.extend(named.map(|(namespace, name)| Key::VirtualService(namespace, name)));
+        keys.extend(self.rule_hosts.keys().copied().map(Key::RuleHosts));
+        keys.extend(self.rules.keys().copied().map(|(namespace, host)| Key::Rules(namespace, host)));
+        keys
+    }
+
     pub(crate) fn services(&self, host: Host) -> List<Arc<Service>> {
         listed(&self.services, &host)
     }

@@ -5,10 +5,11 @@
 //! need be rebuilt only when one of its keys changed, and serves every proxy that gives the same answers.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use ostro_api::mesh_config::MeshConfig;
 use ostro_names::{Host, Name, Namespace};
 
@@ -30,7 +31,8 @@ pub struct Reads {
 
 #[derive(Default)]
 struct Recorder {
-    keys: BTreeSet<KeyId>,
+    keys: HashSet<KeyId>,
+    asked: HashMap<Attr, Answer>,
     attrs: Vec<(Attr, Answer)>,
 }
 
@@ -50,7 +52,9 @@ impl<'a> View<'a> {
     /// What has been read.
     pub fn into_reads(self) -> Reads {
         let recorder = self.recorder.into_inner();
-        Reads { keys: recorder.keys.into_iter().collect(), attrs: recorder.attrs }
+        let mut keys: Vec<KeyId> = recorder.keys.into_iter().collect();
+        keys.sort_unstable();
+        Reads { keys, attrs: recorder.attrs }
     }
 
     fn note(&self, key: Key) {
@@ -59,11 +63,13 @@ impl<'a> View<'a> {
 
     /// Asks the proxy; the keys on which the answer depends are noted too.
     pub fn ask(&self, question: Attr) -> Answer {
-        if let Some((_, answer)) = self.recorder.borrow().attrs.iter().find(|(asked, _)| *asked == question) {
+        if let Some(answer) = self.recorder.borrow().asked.get(&question) {
             return *answer;
         }
         let answer = attr::answer(self.snapshot, self.proxy, &question, &mut |key| self.note(key));
-        self.recorder.borrow_mut().attrs.push((question, answer));
+        let mut recorder = self.recorder.borrow_mut();
+        recorder.asked.insert(question.clone(), answer);
+        recorder.attrs.push((question, answer));
         answer
     }
 
@@ -148,6 +154,24 @@ impl<'a> View<'a> {
         &self.snapshot.mesh_config
     }
 
+    /// Domain of Kubernetes Services (`cluster.local`): a setting, so nothing is noted.
+    pub fn domain(&self) -> &'static str {
+        self.snapshot.domain()
+    }
+
+    /// The addresses of a service for this proxy: those that it has, else the automatic one if the proxy answers
+    /// DNS itself and asks for it.
+    pub fn addresses(&self, service: &Service) -> Vec<IpNet> {
+        match service.auto_address {
+            Some(address) if service.addresses.is_empty() => {
+                let wanted = |key| self.metadata(key) == "true";
+                let own = wanted("DNS_CAPTURE") && wanted("DNS_AUTO_ALLOCATE");
+                own.then(|| IpNet::from(address)).into_iter().collect()
+            }
+            _ => service.addresses.clone(),
+        }
+    }
+
     /// The hosts the proxy's namespace sees: those everybody sees, and those of its own (disjoint sets).
     pub fn visible_hosts(&self) -> (Hosts, Hosts) {
         self.note(Key::PublicHosts);
@@ -191,7 +215,8 @@ impl<'a> View<'a> {
         self.snapshot.hosts_on_port(port)
     }
 
-    /// Hosts that have this very address.
+    /// Hosts that have this very address, or an automatic one: [`addresses`](Self::addresses) tells whether it
+    /// applies to the proxy.
     pub fn hosts_at(&self, address: IpAddr) -> Hosts {
         self.note(Key::HostsAt(address));
         self.snapshot.hosts_at(address)
@@ -204,7 +229,8 @@ impl<'a> View<'a> {
             .endpoints(service.host)
             .iter()
             .filter(|endpoint| {
-                endpoint.service_namespace == service.namespace && endpoint.service_object == service.object
+                (endpoint.service_registry, endpoint.service_namespace, endpoint.service_object)
+                    == (service.registry, service.namespace, service.object)
             })
             .cloned()
             .collect()
@@ -212,10 +238,15 @@ impl<'a> View<'a> {
 
     /// What listens at the proxy's own addresses.
     pub fn own_instances(&self) -> Vec<Instance> {
-        let mut instances = Vec::new();
+        let mut instances: Vec<Instance> = Vec::new();
         for address in self.own_addresses() {
             self.note(Key::InstancesAt(address));
-            instances.extend(self.snapshot.instances_at(address).iter().cloned());
+            for instance in self.snapshot.instances_at(address).iter() {
+                // A workload with an address of each family serves the same ports at both.
+                if !instances.contains(instance) {
+                    instances.push(instance.clone());
+                }
+            }
         }
         instances
     }

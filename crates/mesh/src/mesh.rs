@@ -1,0 +1,239 @@
+//! The mesh as it is now, and how a change becomes the next snapshot.
+//!
+//! A change is worked off in this order, each step handing on what it dirtied: the object is put in its place;
+//! MeshConfig; what Services and ServiceEntries declare; what stands behind them; routes; rules; gateways. Every
+//! value that a step replaces is noted under its key, and at the end the noted keys are compared, old value with
+//! new: those that differ are the [`Changes`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ostro_api::mesh_config::MeshConfig;
+use ostro_api::{Kind, Object, ObjectKey, Origin, Spec};
+use ostro_names::{Name, Namespace};
+
+use crate::changes::{Changes, Touched};
+use crate::endpoints::{Endpoints, Lookup};
+use crate::gateways::Gateways;
+use crate::key::Key;
+use crate::objects::{Edit, Objects, slice_service};
+use crate::routes;
+use crate::rules::Rules;
+use crate::services::Services;
+use crate::settings::{Context, Settings};
+use crate::snapshot::Snapshot;
+
+/// Name of the ConfigMap with the mesh's settings.
+const MESH_CONFIG_NAME: &str = "istio";
+
+/// A change to the set of accepted objects.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// The object is new, or takes the place of the one with the same key.
+    Upsert(Arc<Object>),
+    /// There is no such object any more.
+    Delete(ObjectKey),
+}
+
+impl Change {
+    /// The key of the object that changes.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Change::Upsert(object) => object.key(),
+            Change::Delete(key) => *key,
+        }
+    }
+}
+
+/// The model of the mesh, kept up to date by changes.
+pub struct Mesh {
+    settings: Settings,
+    objects: Objects,
+    services: Services,
+    endpoints: Endpoints,
+    rules: Rules,
+    gateways: Gateways,
+    snapshot: Snapshot,
+}
+
+/// What has to be computed anew.
+#[derive(Default)]
+struct Dirty {
+    /// Objects that declare services.
+    services: BTreeSet<ObjectKey>,
+    /// Objects whose services' endpoints may differ.
+    endpoints: BTreeSet<ObjectKey>,
+    routes: BTreeSet<ObjectKey>,
+    rules: BTreeSet<ObjectKey>,
+    gateways: BTreeSet<ObjectKey>,
+    config: bool,
+}
+
+impl Mesh {
+    /// A mesh without any object.
+    pub fn new(settings: Settings) -> Self {
+        let mut mesh = Mesh {
+            objects: Objects::default(),
+            services: Services::new(settings.cluster_ip_range),
+            endpoints: Endpoints::default(),
+            rules: Rules::default(),
+            gateways: Gateways::default(),
+            snapshot: Snapshot::empty(&settings.cluster_domain),
+            settings,
+        };
+        mesh.snapshot.mesh_config = Arc::new(mesh.config_in_force());
+        mesh
+    }
+
+    /// The mesh as it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.clone()
+    }
+
+    /// An accepted object, as it is in force.
+    pub fn object(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
+        self.objects.get(key)
+    }
+
+    /// Where an object that is in force was written.
+    pub fn origin(&self, key: &ObjectKey) -> Option<&Origin> {
+        self.objects.get(key).map(|object| &object.origin)
+    }
+
+    /// How many objects are in force.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether no object is in force.
+    pub fn is_empty(&self) -> bool {
+        self.objects.len() == 0
+    }
+
+    /// Applies the changes, all at once: of several to one object the last counts. Returns the next snapshot, and
+    /// the keys whose values differ from those of the one before.
+    pub fn apply(&mut self, changes: Vec<Change>) -> (Snapshot, Changes) {
+        let before = self.snapshot.clone();
+        let mut touched = Touched::default();
+        let mut dirty = Dirty::default();
+        let last: BTreeMap<ObjectKey, Change> =
+            changes.into_iter().map(|change| (change.key(), change)).collect();
+        for (key, change) in last {
+            self.replace(key, change, &mut dirty);
+        }
+        self.apply_config(&mut dirty, &mut touched);
+        self.recompute(dirty, &mut touched);
+        (self.snapshot.clone(), touched.differing(&before, &self.snapshot))
+    }
+
+    /// Puts an object in its place, and marks what hangs on it.
+    fn replace(&mut self, key: ObjectKey, change: Change, dirty: &mut Dirty) {
+        let new = match change {
+            Change::Upsert(object) => Some(object),
+            Change::Delete(_) => None,
+        };
+        // The workload is asked for on both sides of the edit: its old labels may have been selected too.
+        self.mark_workload(&key, dirty);
+        let edit = self.objects.replace(key, new);
+        self.mark_workload(&key, dirty);
+        self.mark(&edit, dirty);
+    }
+
+    fn mark(&self, edit: &Edit, dirty: &mut Dirty) {
+        let key = edit.key;
+        match key.kind {
+            Kind::Service | Kind::ServiceEntry => {
+                dirty.services.insert(key);
+                dirty.endpoints.insert(key);
+            }
+            Kind::EndpointSlice => {
+                let services =
+                    [&edit.old, &edit.new].into_iter().flatten().filter_map(|slice| slice_service(slice));
+                dirty.endpoints.extend(services.map(|(namespace, name)| service_key(namespace, name)));
+            }
+            Kind::Endpoints => {
+                dirty.endpoints.insert(service_key(key.namespace, key.name));
+            }
+            Kind::Node => dirty.endpoints.extend(self.endpoints.readers(Lookup::Node(key.name))),
+            Kind::VirtualService => {
+                dirty.routes.insert(key);
+            }
+            Kind::DestinationRule => {
+                dirty.rules.insert(key);
+            }
+            Kind::Gateway => {
+                dirty.gateways.insert(key);
+            }
+            Kind::ConfigMap => dirty.config = true,
+            // Pods and WorkloadEntries: see `mark_workload`. The others are not part of the model.
+            _ => {}
+        }
+    }
+
+    /// Marks the services that have, or would have, the workload among their endpoints.
+    fn mark_workload(&self, key: &ObjectKey, dirty: &mut Dirty) {
+        if key.kind == Kind::Pod {
+            dirty.endpoints.extend(self.endpoints.readers(Lookup::Pod(*key)));
+        }
+        if let Some(workload) = self.objects.workload(key) {
+            let at = |address: &IpAddr| self.endpoints.readers(Lookup::PodAt(*address));
+            dirty.endpoints.extend(workload.pod_addresses.iter().flat_map(at));
+            dirty.endpoints.extend(self.objects.selectors_of(key, workload));
+        }
+    }
+
+    fn config_in_force(&self) -> MeshConfig {
+        let key = ObjectKey {
+            kind: Kind::ConfigMap,
+            namespace: self.settings.system_namespace,
+            name: Name::new(MESH_CONFIG_NAME),
+        };
+        let mut config = match self.objects.get(&key).map(|object| &object.spec) {
+            Some(Spec::MeshConfig(config)) => (**config).clone(),
+            _ => MeshConfig::default(),
+        };
+        if config.root_namespace.is_empty() {
+            config.root_namespace = self.settings.system_namespace.as_str().to_owned();
+        }
+        config
+    }
+
+    /// Puts MeshConfig in force; objects whose default scope it changes are dirty.
+    fn apply_config(&mut self, dirty: &mut Dirty, touched: &mut Touched) {
+        if !dirty.config {
+            return;
+        }
+        let new = self.config_in_force();
+        let old = std::mem::replace(&mut self.snapshot.mesh_config, Arc::new(new));
+        let new = &self.snapshot.mesh_config;
+        touched.note(Key::MeshConfig);
+        if old.default_service_export_to != new.default_service_export_to {
+            dirty.services.extend(self.objects.of_kind(Kind::Service));
+            dirty.services.extend(self.objects.of_kind(Kind::ServiceEntry));
+        }
+        if old.default_virtual_service_export_to != new.default_virtual_service_export_to {
+            dirty.routes.extend(self.objects.of_kind(Kind::VirtualService));
+        }
+        if old.default_destination_rule_export_to != new.default_destination_rule_export_to {
+            dirty.rules.extend(self.objects.of_kind(Kind::DestinationRule));
+        }
+    }
+
+    fn recompute(&mut self, mut dirty: Dirty, touched: &mut Touched) {
+        let config = self.snapshot.mesh_config.clone();
+        let context = Context { domain: &self.settings.cluster_domain, config: &config };
+        let (objects, snapshot) = (&self.objects, &mut self.snapshot);
+        let hosts = self.services.update(&mut dirty.services, objects, &context, snapshot, touched);
+        dirty.endpoints.append(&mut dirty.services);
+        let inputs = (objects, &self.services);
+        self.endpoints.update(&dirty.endpoints, hosts, inputs, snapshot, touched);
+        routes::update(&dirty.routes, objects, &context, snapshot, touched);
+        self.rules.update(&dirty.rules, objects, &context, snapshot, touched);
+        self.gateways.update(&dirty.gateways, objects, snapshot, touched);
+    }
+}
+
+fn service_key(namespace: Namespace, name: Name) -> ObjectKey {
+    ObjectKey { kind: Kind::Service, namespace, name }
+}

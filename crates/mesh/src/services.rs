@@ -1,0 +1,376 @@
+//! Services: what Kubernetes Services and ServiceEntries declare, under which hosts, visible to whom.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use ostro_api::kubernetes::{self, ServiceType};
+use ostro_api::service_entry::{self, Location, ServiceEntry};
+use ostro_api::{Kind, Meta, Object, ObjectKey, Spec};
+use ostro_names::{Host, Name, Namespace};
+
+use crate::changes::Touched;
+use crate::key::Key;
+use crate::model::{Age, Protocol, Registry, Resolution, Service, ServicePort};
+use crate::objects::{Index, Objects};
+use crate::protocol;
+use crate::scope::{service_host, visibility};
+use crate::sets::{Audience, enter};
+use crate::settings::Context;
+use crate::snapshot::Snapshot;
+use crate::vip::{AutoClaim, AutoRange, Claim, Range, Seats};
+
+/// Who sees a Kubernetes Service.
+const EXPORT_TO_ANNOTATION: &str = "networking.istio.io/exportTo";
+/// On a ServiceEntry: `false` declines an automatic address.
+const AUTO_ADDRESS_LABEL: &str = "networking.istio.io/enable-autoallocate-ip";
+
+/// What each object declares, and the addresses handed out to those that have none.
+pub(crate) struct Services {
+    declared: HashMap<ObjectKey, Vec<Arc<Service>>>,
+    cluster_ips: Option<Seats<Range>>,
+    claims: HashMap<ObjectKey, Claim>,
+    auto: Seats<AutoRange>,
+    auto_hosts: HashMap<ObjectKey, BTreeSet<Host>>,
+    auto_users: Index<(Namespace, Host), ObjectKey>,
+}
+
+impl Services {
+    pub(crate) fn new(cluster_ip_range: Option<IpNet>) -> Self {
+        Services {
+            declared: HashMap::new(),
+            cluster_ips: cluster_ip_range.map(|range| Seats::new(Range::new(range))),
+            claims: HashMap::new(),
+            auto: Seats::new(AutoRange),
+            auto_hosts: HashMap::new(),
+            auto_users: Index::default(),
+        }
+    }
+
+    /// The services that an object declares, one per host.
+    pub(crate) fn declared(&self, key: &ObjectKey) -> &[Arc<Service>] {
+        self.declared.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Recomputes what the dirty objects declare, and adds to them the objects whose addresses had to give way.
+    /// Returns the hosts whose services changed.
+    pub(crate) fn update(
+        &mut self,
+        dirty: &mut BTreeSet<ObjectKey>,
+        objects: &Objects,
+        context: &Context<'_>,
+        snapshot: &mut Snapshot,
+        touched: &mut Touched,
+    ) -> BTreeSet<Host> {
+        self.settle_addresses(dirty, objects);
+        let mut hosts = BTreeSet::new();
+        for key in dirty.iter() {
+            let new = objects.get(key).map(|object| self.declare(object, context)).unwrap_or_default();
+            let old = if new.is_empty() {
+                self.declared.remove(key).unwrap_or_default()
+            } else {
+                self.declared.insert(*key, new.clone()).unwrap_or_default()
+            };
+            if old == new {
+                continue;
+            }
+            for host in old.iter().chain(&new).map(|service| service.host).collect::<BTreeSet<Host>>() {
+                relist(host, key, &new, snapshot, touched);
+                hosts.insert(host);
+            }
+        }
+        hosts
+    }
+
+    /// Takes and gives back addresses for the dirty objects.
+    fn settle_addresses(&mut self, dirty: &mut BTreeSet<ObjectKey>, objects: &Objects) {
+        let mut also = BTreeSet::new();
+        for key in dirty.iter() {
+            let object = objects.get(key);
+            match key.kind {
+                Kind::Service => {
+                    self.settle_cluster_ip(*key, object.and_then(claim), &mut also)
+                }
+                _ => self.settle_auto(
+                    *key,
+                    object.map(auto_hosts).unwrap_or_default(),
+                    &mut also,
+                ),
+            }
+        }
+        dirty.append(&mut also);
+    }
+
+    fn settle_cluster_ip(&mut self, key: ObjectKey, claim: Option<Claim>, also: &mut BTreeSet<ObjectKey>) {
+        let Some(seats) = &mut self.cluster_ips else { return };
+        if self.claims.get(&key) == claim.as_ref() {
+            return;
+        }
+        let mut moved = BTreeSet::new();
+        if let Some(old) = self.claims.remove(&key) {
+            seats.dismiss(&old, &mut moved);
+        }
+        if let Some(claim) = claim {
+            seats.admit(claim.clone(), &mut moved);
+            self.claims.insert(key, claim);
+        }
+        also.extend(moved.into_iter().map(|claim| match claim {
+            Claim::Fixed(_, namespace, name) | Claim::Any(namespace, name) => {
+                ObjectKey { kind: Kind::Service, namespace, name }
+            }
+        }));
+    }
+
+    fn settle_auto(&mut self, key: ObjectKey, new: BTreeSet<Host>, also: &mut BTreeSet<ObjectKey>) {
+        let old = self.auto_hosts.remove(&key).unwrap_or_default();
+        let mut moved: BTreeSet<AutoClaim> = BTreeSet::new();
+        for host in old.difference(&new) {
+            self.auto_users.remove(&(key.namespace, *host), &key);
+            self.auto.dismiss(&(key.namespace, *host, self.declarations(key.namespace, *host)), &mut moved);
+            moved.insert((key.namespace, *host, 0));
+        }
+        for host in new.difference(&old) {
+            self.auto.admit((key.namespace, *host, self.declarations(key.namespace, *host)), &mut moved);
+            self.auto_users.insert((key.namespace, *host), key);
+        }
+        if !new.is_empty() {
+            self.auto_hosts.insert(key, new);
+        }
+        for (namespace, host, _) in moved {
+            also.extend(self.auto_users.get(&(namespace, host)));
+        }
+    }
+
+    /// How many objects of the namespace declare the host and want an address for it.
+    fn declarations(&self, namespace: Namespace, host: Host) -> u32 {
+        u32::try_from(self.auto_users.count(&(namespace, host))).unwrap_or(u32::MAX)
+    }
+
+    fn declare(&self, object: &Arc<Object>, context: &Context<'_>) -> Vec<Arc<Service>> {
+        match &object.spec {
+            Spec::Service(service) => {
+                self.kubernetes_service(&object.meta, service, context).map(Arc::new).into_iter().collect()
+            }
+            Spec::ServiceEntry(entry) => self.service_entry(&object.meta, entry, context),
+            _ => Vec::new(),
+        }
+    }
+
+    fn kubernetes_service(
+        &self,
+        meta: &Meta,
+        spec: &kubernetes::Service,
+        context: &Context<'_>,
+    ) -> Option<Service> {
+        let headless = is_headless(spec);
+        let resolution = match spec.r#type {
+            ServiceType::ExternalName => {
+                let name = spec.external_name.trim_end_matches('.').to_ascii_lowercase();
+                Resolution::Alias(Host::try_new(&name).ok()?)
+            }
+            _ if headless => Resolution::Passthrough,
+            _ => Resolution::ClientSide,
+        };
+        let mut addresses = written_addresses(spec);
+        if addresses.is_empty() {
+            let claim = Claim::Any(meta.namespace, meta.name);
+            addresses.extend(self.cluster_ips.as_ref().and_then(|seats| seats.address(&claim)));
+        }
+        let exported = meta.annotations.get(EXPORT_TO_ANNOTATION).map_or("", String::as_str);
+        Some(Service {
+            host: service_host(meta.name.as_str(), meta.namespace, context.domain)?,
+            namespace: meta.namespace,
+            name: meta.name,
+            object: meta.name,
+            registry: Registry::Kubernetes,
+            age: Age::of(meta),
+            addresses: addresses.into_iter().map(IpNet::from).collect(),
+            auto_address: None,
+            ports: spec.ports.iter().map(service_port).collect::<Option<_>>()?,
+            resolution,
+            headless,
+            external: false,
+            visibility: visibility(exported.split(','), context.service_export_to(), meta.namespace),
+            subject_alt_names: Vec::new(),
+            publish_not_ready: spec.publish_not_ready_addresses,
+        })
+    }
+
+    fn service_entry(&self, meta: &Meta, spec: &ServiceEntry, context: &Context<'_>) -> Vec<Arc<Service>> {
+        let export_to = spec.export_to.iter().map(String::as_str);
+        let visibility = visibility(export_to, context.service_export_to(), meta.namespace);
+        let wanting = auto_hosts_of(meta, spec);
+        let Some(ports) = spec.ports.iter().map(entry_port).collect::<Option<Vec<ServicePort>>>() else {
+            return Vec::new();
+        };
+        let service = |host: Host| Service {
+            host,
+            namespace: meta.namespace,
+            name: Name::new(host.as_str()),
+            object: meta.name,
+            registry: Registry::ServiceEntry,
+            age: Age::of(meta),
+            addresses: spec.addresses.iter().filter_map(|text| address(text)).collect(),
+            auto_address: wanting
+                .contains(&host)
+                .then(|| self.auto.address(meta.namespace, host, self.declarations(meta.namespace, host)))
+                .flatten(),
+            ports: ports.clone(),
+            resolution: resolution(spec.resolution),
+            headless: false,
+            external: spec.location == Location::MeshExternal,
+            visibility: visibility.clone(),
+            subject_alt_names: spec.subject_alt_names.clone(),
+            publish_not_ready: false,
+        };
+        hosts_of(spec).into_iter().map(service).map(Arc::new).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.declared.is_empty()
+            && self.claims.is_empty()
+            && self.auto_hosts.is_empty()
+            && self.auto_users.is_empty()
+    }
+}
+
+/// Puts what an object now declares in the host's list, and moves the host between the indexes.
+fn relist(
+    host: Host,
+    object: &ObjectKey,
+    declared: &[Arc<Service>],
+    snapshot: &mut Snapshot,
+    touched: &mut Touched,
+) {
+    let registry = if object.kind == Kind::Service { Registry::Kubernetes } else { Registry::ServiceEntry };
+    let old = snapshot.services(host);
+    let others = old.iter().filter(|service| {
+        (service.registry, service.namespace, service.object) != (registry, object.namespace, object.name)
+    });
+    let mut new: Vec<Arc<Service>> =
+        others.chain(declared.iter().filter(|service| service.host == host)).cloned().collect();
+    new.sort_by_key(|service| (service.age, service.registry));
+    touched.note(Key::Services(host));
+    project(host, &old, &new, snapshot, touched);
+    if new.is_empty() {
+        snapshot.services.remove(&host);
+    } else {
+        snapshot.services.insert(host, Arc::from(new));
+    }
+}
+
+fn project(
+    host: Host,
+    old: &[Arc<Service>],
+    new: &[Arc<Service>],
+    snapshot: &mut Snapshot,
+    touched: &mut Touched,
+) {
+    let audience =
+        |services: &[Arc<Service>]| Audience::of(services.iter().map(|service| &service.visibility));
+    audience(old).replace(
+        &audience(new),
+        host,
+        (&mut snapshot.public_hosts, Key::PublicHosts),
+        (&mut snapshot.namespace_hosts, Key::NamespaceHosts),
+        touched,
+    );
+    enter(&mut snapshot.hosts_on_port, host, (ports(old), ports(new)), Key::HostsOnPort, touched);
+    enter(&mut snapshot.hosts_at, host, (addresses(old), addresses(new)), Key::HostsAt, touched);
+}
+
+fn ports(services: &[Arc<Service>]) -> BTreeSet<u16> {
+    let ports = services.iter().flat_map(|service| &service.ports);
+    ports.filter(|port| port.protocol != Protocol::Udp).map(|port| port.number).collect()
+}
+
+fn addresses(services: &[Arc<Service>]) -> BTreeSet<IpAddr> {
+    let written = services.iter().flat_map(|service| &service.addresses);
+    let exact = written.filter(|address| address.prefix_len() == address.max_prefix_len()).map(IpNet::addr);
+    exact.chain(services.iter().filter_map(|service| service.auto_address)).collect()
+}
+
+fn is_headless(spec: &kubernetes::Service) -> bool {
+    spec.r#type != ServiceType::ExternalName && spec.cluster_ip == "None"
+}
+
+fn written_addresses(spec: &kubernetes::Service) -> Vec<IpAddr> {
+    if spec.r#type == ServiceType::ExternalName {
+        return Vec::new();
+    }
+    let first = std::iter::once(&spec.cluster_ip);
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in first.chain(&spec.cluster_ips).filter_map(|text| text.parse().ok()) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+/// What a Service asks of the range of cluster addresses.
+fn claim(object: &Arc<Object>) -> Option<Claim> {
+    let Spec::Service(spec) = &object.spec else { return None };
+    let (namespace, name) = (object.meta.namespace, object.meta.name);
+    if spec.r#type == ServiceType::ExternalName || is_headless(spec) {
+        return None;
+    }
+    Some(match written_addresses(spec).first() {
+        Some(address) => Claim::Fixed(*address, namespace, name),
+        None => Claim::Any(namespace, name),
+    })
+}
+
+/// The hosts for which a ServiceEntry wants an automatic address.
+fn auto_hosts(object: &Arc<Object>) -> BTreeSet<Host> {
+    match &object.spec {
+        Spec::ServiceEntry(spec) => auto_hosts_of(&object.meta, spec),
+        _ => BTreeSet::new(),
+    }
+}
+
+fn auto_hosts_of(meta: &Meta, spec: &ServiceEntry) -> BTreeSet<Host> {
+    let declined = meta.labels.get(AUTO_ADDRESS_LABEL).is_some_and(|value| value == "false");
+    if declined || !spec.addresses.is_empty() || spec.resolution == service_entry::Resolution::None {
+        return BTreeSet::new();
+    }
+    hosts_of(spec).into_iter().filter(|host| !host.as_str().starts_with('*')).collect()
+}
+
+/// The hosts of a ServiceEntry, each once. They are always fully qualified.
+fn hosts_of(spec: &ServiceEntry) -> BTreeSet<Host> {
+    spec.hosts.iter().filter_map(|host| Host::try_new(&host.to_ascii_lowercase()).ok()).collect()
+}
+
+/// An address or CIDR block.
+fn address(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+fn service_port(port: &kubernetes::ServicePort) -> Option<ServicePort> {
+    Some(ServicePort {
+        number: port.port,
+        name: Name::try_new(&port.name).ok()?,
+        protocol: protocol::of_service_port(port),
+    })
+}
+
+fn entry_port(port: &service_entry::ServiceEntryPort) -> Option<ServicePort> {
+    Some(ServicePort {
+        number: port.number,
+        name: Name::try_new(&port.name).ok()?,
+        protocol: protocol::named(&port.protocol),
+    })
+}
+
+fn resolution(written: service_entry::Resolution) -> Resolution {
+    match written {
+        service_entry::Resolution::None => Resolution::Passthrough,
+        service_entry::Resolution::Static => Resolution::ClientSide,
+        service_entry::Resolution::Dns => Resolution::Dns,
+        service_entry::Resolution::DnsRoundRobin => Resolution::DnsRoundRobin,
+        service_entry::Resolution::DynamicDns => Resolution::DynamicDns,
+    }
+}
