@@ -27,7 +27,6 @@ mod services;
 mod sets;
 mod settings;
 mod snapshot;
-pub mod vip;
 mod view;
 pub mod vip;
 mod workloads;

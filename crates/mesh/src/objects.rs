@@ -7,7 +7,6 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ostro_api::service_entry::ServiceEntry;
 use ostro_api::{Kind, Object, ObjectKey, Spec};
 use ostro_names::{Name, Namespace};
 
@@ -211,7 +210,7 @@ pub(crate) fn slice_service(object: &Object) -> Option<(Namespace, Name)> {
 pub(crate) fn selector(object: &Object) -> Option<&BTreeMap<String, String>> {
     match &object.spec {
         Spec::Service(service) if !service.selector.is_empty() => Some(&service.selector),
-        Spec::ServiceEntry(ServiceEntry { workload_selector: Some(selector), .. }) => Some(&selector.labels),
+        Spec::ServiceEntry(entry) => entry.workload_selector.as_ref().map(|selector| &selector.labels),
         _ => None,
     }
 }

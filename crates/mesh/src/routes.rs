@@ -69,7 +69,7 @@ fn rules(object: &Arc<Object>, context: &Context<'_>) -> Option<RouteRules> {
             context.route_export_to(),
             namespace,
         ),
-        spec: Arc::new(spec.clone()),
+        spec: Arc::new((**spec).clone()),
     })
 }
 

@@ -94,7 +94,13 @@ fn rule(object: &Object, host: Host, context: &Context<'_>) -> Option<TrafficRul
         Some(_) => Visibility::Namespaces(vec![namespace]),
         None => visibility(spec.export_to.iter().map(String::as_str), context.rule_export_to(), namespace),
     };
-    Some(TrafficRule { age: Age::of(&object.meta), host, visibility, selector, spec: Arc::new(spec.clone()) })
+    Some(TrafficRule {
+        age: Age::of(&object.meta),
+        host,
+        visibility,
+        selector,
+        spec: Arc::new((**spec).clone()),
+    })
 }
 
 /// Merges rules, oldest first, with equal visibility and selector: subsets add up, the first of a name counts, and

@@ -89,14 +89,8 @@ impl Services {
         for key in dirty.iter() {
             let object = objects.get(key);
             match key.kind {
-                Kind::Service => {
-                    self.settle_cluster_ip(*key, object.and_then(claim), &mut also)
-                }
-                _ => self.settle_auto(
-                    *key,
-                    object.map(auto_hosts).unwrap_or_default(),
-                    &mut also,
-                ),
+                Kind::Service => self.settle_cluster_ip(*key, object.and_then(claim), &mut also),
+                _ => self.settle_auto(*key, object.map(auto_hosts).unwrap_or_default(), &mut also),
             }
         }
         dirty.append(&mut also);

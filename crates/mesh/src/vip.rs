@@ -358,7 +358,8 @@ mod tests {
     #[test]
     fn written_addresses_are_never_given_to_others() {
         let fixed = Claim::Fixed("10.0.0.3".parse().unwrap(), Namespace::new("z"), Name::new("z"));
-        let claims: Vec<Claim> = ["a", "b", "c", "d", "e", "f"].map(taking_any).into_iter().chain([fixed]).collect();
+        let claims: Vec<Claim> =
+            ["a", "b", "c", "d", "e", "f"].map(taking_any).into_iter().chain([fixed]).collect();
         let forward = allocated("10.0.0.0/29", claims.clone());
         assert_eq!(forward, allocated("10.0.0.0/29", claims.into_iter().rev()));
         let distinct: BTreeSet<IpAddr> = forward.values().copied().collect();
