@@ -11,6 +11,9 @@ use crate::key::Key;
 use crate::model::Visibility;
 use crate::snapshot::Hosts;
 
+/// Sets of hosts by something; an empty set is no entry.
+type Sets<K> = HashMap<K, Hosts>;
+
 /// Who sees at least one of the objects of a host.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Audience {
@@ -40,7 +43,7 @@ impl Audience {
         new: &Audience,
         host: Host,
         (public, public_key): (&mut Hosts, Key),
-        (namespaces, namespace_key): (&mut HashMap<Namespace, Hosts>, fn(Namespace) -> Key),
+        (namespaces, namespace_key): (&mut Sets<Namespace>, fn(Namespace) -> Key),
         touched: &mut Touched,
     ) {
         if self.public != new.public {
@@ -58,7 +61,7 @@ impl Audience {
 
 /// Takes the host out of the sets it is no longer in and puts it into those it is now in; empty sets vanish.
 pub(crate) fn enter<K: Copy + Ord + Hash>(
-    sets: &mut HashMap<K, Hosts>,
+    sets: &mut Sets<K>,
     host: Host,
     (old, new): (BTreeSet<K>, BTreeSet<K>),
     key: fn(K) -> Key,
