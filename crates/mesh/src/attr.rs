@@ -56,6 +56,7 @@ pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dy
             truth(labels.iter().all(|(key, value)| proxy.labels.get(key) == Some(value)))
         }
         Attr::Extension(name) => truth(proxy.extensions.contains(*name)),
+        Attr::Label(key) => Name::new(proxy.labels.get(key).map_or("", String::as_str)),
         Attr::Lacks(name) => truth(!proxy.extensions.is_empty() && !proxy.extensions.contains(*name)),
         Attr::Metadata(key) => Name::new(proxy.metadata.get(*key).map_or("", String::as_str)),
         Attr::In(namespaces) => truth(namespaces.contains(&proxy.namespace)),

@@ -57,6 +57,8 @@ pub enum Attr {
     LabelsContain(Labels),
     /// Does it carry this extension?
     Extension(&'static str),
+    /// The value of one of its labels, empty when absent.
+    Label(String),
     /// Did it name its extensions, without this one among them?
     Lacks(&'static str),
     /// A metadata value, empty when absent.

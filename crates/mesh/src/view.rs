@@ -116,6 +116,12 @@ impl<'a> View<'a> {
         labels.is_empty() || self.ask_bool(Attr::LabelsContain(labels.clone()))
     }
 
+    /// The value of a label of the proxy; empty when absent. Splits variants by value: prefer
+    /// [`labels_contain`](Self::labels_contain) where a yes or no will do.
+    pub fn label(&self, key: &str) -> &'static str {
+        self.ask(Attr::Label(key.to_owned())).as_str()
+    }
+
     /// Whether the proxy carries this extension (`node.extensions`).
     pub fn has_extension(&self, name: &'static str) -> bool {
         self.ask_bool(Attr::Extension(name))

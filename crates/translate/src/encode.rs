@@ -95,6 +95,11 @@ pub fn text(text: &str) -> Value {
     Value { kind: Some(value::Kind::StringValue(text.to_owned())) }
 }
 
+/// A boolean in a `Struct`.
+pub fn boolean(value: bool) -> Value {
+    Value { kind: Some(value::Kind::BoolValue(value)) }
+}
+
 /// A nested object in a `Struct`.
 pub fn object(fields: Vec<(&'static str, Value)>) -> Value {
     Value { kind: Some(value::Kind::StructValue(structure(fields))) }
@@ -170,7 +175,7 @@ pub fn host_prefix(address: IpAddr) -> IpNet {
 pub fn ads() -> ConfigSource {
     ConfigSource {
         resource_api_version: ApiVersion::V3 as i32,
-        // A resource that never comes is an empty one; waiting here would hold back the whole listener or cluster.
+        // Without limit: every name is answered, and what went live without its answer would fail requests.
         initial_fetch_timeout: duration(Duration::ZERO),
         config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
         ..Default::default()

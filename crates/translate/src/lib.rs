@@ -14,12 +14,20 @@
 //! - nothing is generated that the proxy cannot take (its extensions are asked for through the view).
 
 pub mod access_log;
+mod balancing;
+mod cluster;
 pub mod encode;
+mod endpoint;
 pub mod filters;
+mod http_options;
+mod locality;
 pub mod names;
+mod policy;
+pub mod service;
+mod upstream_tls;
 
 use bytes::Bytes;
-use ostro_mesh::{Hosts, View};
+use ostro_mesh::{Hosts, ProxyKind, View};
 use ostro_names::{Host, Name};
 
 /// The resource types that are served (CONTRACT 2.2).
@@ -94,18 +102,31 @@ pub struct Roster {
 
 /// The bytes of the resource `name`, or `None` if there is no such resource for this proxy.
 pub fn content(view: &View<'_>, kind: ResourceType, name: Name) -> Option<Bytes> {
-    let _ = (view, kind, name);
-    None
+    match kind {
+        ResourceType::Cluster => cluster::content(view, name),
+        ResourceType::Endpoint => Some(endpoint::content(view, name)),
+        ResourceType::Listener | ResourceType::Route => None,
+    }
 }
 
 /// The parts of `kind` for this proxy; empty for types that are subscribed by name.
 pub fn roster(view: &View<'_>, kind: ResourceType) -> Roster {
-    let _ = (view, kind);
-    Roster::default()
+    let sidecar = view.kind() == ProxyKind::Sidecar;
+    let fixed = match (kind, sidecar) {
+        (ResourceType::Cluster, true) => vec![Part::Fixed, Part::Inbound],
+        (ResourceType::Cluster, false) | (ResourceType::Listener, true) => vec![Part::Fixed],
+        // A gateway listens to what Gateways say and to nothing else.
+        (ResourceType::Listener, false) => return Roster { fixed: vec![Part::Gateways], ..Roster::default() },
+        (ResourceType::Endpoint | ResourceType::Route, _) => return Roster::default(),
+    };
+    let (public, own) = view.visible_hosts();
+    Roster { fixed, public, own }
 }
 
 /// The names that `part` contributes to `kind`, sorted, distinct. Different parts may contribute the same name.
 pub fn part_names(view: &View<'_>, kind: ResourceType, part: Part) -> Vec<Name> {
-    let _ = (view, kind, part);
-    Vec::new()
+    match kind {
+        ResourceType::Cluster => cluster::part_names(view, part),
+        ResourceType::Listener | ResourceType::Endpoint | ResourceType::Route => Vec::new(),
+    }
 }
