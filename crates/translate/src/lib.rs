@@ -116,7 +116,9 @@ pub fn roster(view: &View<'_>, kind: ResourceType) -> Roster {
         (ResourceType::Cluster, true) => vec![Part::Fixed, Part::Inbound],
         (ResourceType::Cluster, false) | (ResourceType::Listener, true) => vec![Part::Fixed],
         // A gateway listens to what Gateways say and to nothing else.
-        (ResourceType::Listener, false) => return Roster { fixed: vec![Part::Gateways], ..Roster::default() },
+        (ResourceType::Listener, false) => {
+            return Roster { fixed: vec![Part::Gateways], ..Roster::default() };
+        }
         (ResourceType::Endpoint | ResourceType::Route, _) => return Roster::default(),
     };
     let (public, own) = view.visible_hosts();

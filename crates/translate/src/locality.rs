@@ -229,6 +229,7 @@ mod tests {
         let endpoint = Endpoint {
             service_namespace: Default::default(),
             service_object: Default::default(),
+            service_registry: ostro_mesh::model::Registry::Kubernetes,
             port_name: Default::default(),
             address: ostro_mesh::model::EndpointAddress::Dns("a".into()),
             port: 80,
