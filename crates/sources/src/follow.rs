@@ -165,6 +165,8 @@ struct Known {
     signature: Option<Signature>,
     /// Of the text that the ledger has; `None` if the ledger has none.
     text: Option<u64>,
+    /// Of a text that lacks objects and has been seen once.
+    doubted: Option<u64>,
 }
 
 /// The follower's thread.
@@ -326,7 +328,7 @@ impl Follow {
             Content::Unusable(complaint) => {
                 let file = name_of(path);
                 self.recall_once(path, &file);
-                self.known.insert(path.to_path_buf(), Known { signature, text: None });
+                self.known.insert(path.to_path_buf(), Known { signature, text: None, doubted: None });
                 let claims = self.ledger.fold(&file, Reading::Unreadable(complaint));
                 self.remember(path, None, &claims);
             }
@@ -336,18 +338,33 @@ impl Follow {
     fn text(&mut self, path: &Path, signature: Option<Signature>, bytes: Vec<u8>) {
         let hash = xxh3_64(&bytes);
         if let Some(known) = self.known.get_mut(path).filter(|known| known.text == Some(hash)) {
-            known.signature = signature;
+            *known = Known { signature, text: Some(hash), doubted: None };
             return;
         }
         let file = name_of(path);
         let parsed = ostro_api::parse_file(file.clone(), &bytes);
+        if self.ledger.would_lose(&file, &parsed.objects, &parsed.complaints) && !self.seen_twice(path, hash)
+        {
+            return;
+        }
         if parsed.complaints.iter().any(|complaint| complaint.severity == Severity::Error) {
             self.recall_once(path, &file);
         }
-        self.known.insert(path.to_path_buf(), Known { signature, text: Some(hash) });
+        self.known.insert(path.to_path_buf(), Known { signature, text: Some(hash), doubted: None });
         let reading = Reading::Text { objects: parsed.objects, complaints: parsed.complaints };
         let claims = self.ledger.fold(&file, reading);
         self.remember(path, String::from_utf8(bytes).ok().as_deref(), &claims);
+    }
+
+    /// A text that takes objects away counts only when it is still there a moment later: an editor may have been
+    /// caught halfway, whatever the events said before.
+    fn seen_twice(&mut self, path: &Path, text: u64) -> bool {
+        let Some(known) = self.known.get_mut(path).filter(|known| known.doubted != Some(text)) else {
+            return true;
+        };
+        known.doubted = Some(text);
+        self.inbox.lock().schedule.note_found(path, Hint::Gone, Instant::now());
+        false
     }
 
     fn gone(&mut self, path: &Path, hint: Hint) {

@@ -69,6 +69,15 @@ impl Ledger {
         }
     }
 
+    /// True if this reading would take a claim away from the file. A file caught between being emptied and
+    /// being written again looks just like that.
+    pub fn would_lose(&self, file: &Arc<str>, objects: &[Object], complaints: &[Complaint]) -> bool {
+        let Some(known) = self.files.get(file) else { return false };
+        let present: BTreeSet<ObjectKey> = objects.iter().map(Object::key).collect();
+        let refused = Refused::of(complaints);
+        known.objects.keys().any(|key| !present.contains(key) && !refused.may_hold(key))
+    }
+
     /// Takes in what reading a file came to.
     pub fn fold(&mut self, file: &Arc<str>, reading: Reading) -> Claims {
         let before = self.files.remove(file).unwrap_or_default();

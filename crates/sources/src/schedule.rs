@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How long a whole file waits for others that change with it.
 pub const SETTLE: Duration = Duration::from_millis(10);
-/// How long a removed file may take to come back (editors replace by removing first).
+/// How long a removed file, or what it no longer holds, may take to come back (editors replace by removing or
+/// emptying first).
 pub const GRACE: Duration = Duration::from_millis(100);
 /// How long a file must be left alone when nobody said that its writer is done.
 pub const QUIET: Duration = Duration::from_millis(250);

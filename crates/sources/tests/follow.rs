@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail the test by panicking")]
 
+use ostro_sources::schedule::{GRACE, SETTLE};
 use ostro_sources::{Follower, Options, Update};
 use std::collections::BTreeMap;
 use std::fs;
@@ -170,6 +171,25 @@ async fn a_slow_writer_is_read_when_done() {
     drop(file);
     let update = scene.next().await;
     assert_eq!((update.upserts.len(), update.deletes.len()), (2, 0), "half of it was read: {update:?}");
+}
+
+#[tokio::test]
+async fn a_file_caught_empty_between_two_writes_loses_nothing() {
+    let mut scene = Scene::new(&[("a.yaml", documents(&[account("a", "x"), account("b", "x")]))]).await;
+    for i in 0..20 {
+        let version = i.to_string();
+        let emptied = Instant::now();
+        scene.write("a.yaml", "");
+        // As long as the follower needs to come and look.
+        while emptied.elapsed() < 2 * SETTLE {
+            tokio::task::yield_now().await;
+        }
+        scene.write("a.yaml", &documents(&[account("a", &version), account("b", &version)]));
+        let in_time = emptied.elapsed() < GRACE / 2;
+        let update = scene.next().await;
+        assert!(!in_time || update.deletes.is_empty(), "{update:?}");
+        scene.until(&[("a", &version), ("b", &version)]).await;
+    }
 }
 
 #[tokio::test]
