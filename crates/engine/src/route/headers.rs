@@ -1,0 +1,78 @@
+//! Conditions on request headers.
+
+use envoy_types::pb::envoy::config::route::v3::HeaderMatcher;
+use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+
+use crate::{Refusal, Request, TextMatcher};
+
+/// A condition on one header.
+#[derive(Clone, Debug)]
+pub(super) struct HeaderCondition {
+    name: Box<str>,
+    inverted: bool,
+    missing_is_empty: bool,
+    condition: Condition,
+}
+
+#[derive(Clone, Debug)]
+enum Condition {
+    Present(bool),
+    Value(TextMatcher),
+    /// First number, and the one after the last.
+    Range(i64, i64),
+}
+
+impl HeaderCondition {
+    pub(super) fn compile(proto: &HeaderMatcher) -> Result<HeaderCondition, Refusal> {
+        let HeaderMatcher { name, invert_match, treat_missing_header_as_empty, header_match_specifier } =
+            proto;
+        if name.is_empty() {
+            return Err(Refusal::invalid("a header matcher without a name"));
+        }
+        #[allow(
+            deprecated,
+            reason = "older control planes still write the deprecated forms, and Envoy takes them"
+        )]
+        let condition = match header_match_specifier {
+            None => Condition::Present(true),
+            Some(HeaderMatchSpecifier::PresentMatch(wanted)) => Condition::Present(*wanted),
+            Some(HeaderMatchSpecifier::RangeMatch(range)) => Condition::Range(range.start, range.end),
+            Some(HeaderMatchSpecifier::StringMatch(text)) => Condition::Value(TextMatcher::compile(text)?),
+            Some(HeaderMatchSpecifier::ExactMatch(text)) => Condition::Value(TextMatcher::exact(text, false)),
+            Some(HeaderMatchSpecifier::SafeRegexMatch(pattern)) => {
+                Condition::Value(TextMatcher::regex(pattern)?)
+            }
+            Some(HeaderMatchSpecifier::PrefixMatch(text)) => {
+                Condition::Value(TextMatcher::prefix(text, false))
+            }
+            Some(HeaderMatchSpecifier::SuffixMatch(text)) => Condition::Value(TextMatcher::suffix(text)),
+            Some(HeaderMatchSpecifier::ContainsMatch(text)) => Condition::Value(TextMatcher::contains(text)),
+        };
+        Ok(HeaderCondition {
+            name: name.to_ascii_lowercase().into(),
+            inverted: *invert_match,
+            missing_is_empty: *treat_missing_header_as_empty,
+            condition,
+        })
+    }
+
+    pub(super) fn holds(&self, request: &Request<'_>) -> bool {
+        let value = request.header(&self.name);
+        if let Condition::Present(wanted) = self.condition {
+            let present = value.is_some() || self.missing_is_empty;
+            return (present == wanted) != self.inverted;
+        }
+        // A missing header fails the condition, inverted or not, unless it counts as empty.
+        let empty = self.missing_is_empty.then_some(std::borrow::Cow::Borrowed(&[][..]));
+        let Some(value) = value.or(empty) else { return false };
+        let held = match &self.condition {
+            Condition::Present(_) => true,
+            Condition::Value(text) => text.matches(&value),
+            Condition::Range(first, end) => {
+                let number = std::str::from_utf8(&value).ok().and_then(|v| v.trim().parse::<i64>().ok());
+                number.is_some_and(|n| (*first..*end).contains(&n))
+            }
+        };
+        held != self.inverted
+    }
+}
