@@ -27,11 +27,11 @@ pub fn test(args: &[String]) -> Done {
     run(environment(&mut nextest, setup::nextest()?)?)
 }
 
-/// Set-up, build, `ostro demo`.
-pub fn demo(args: &[String]) -> Done {
+/// Set-up, build, `ostro SUBCOMMAND`.
+pub fn ostro(subcommand: &str, args: &[String]) -> Done {
     setup::everything()?;
     build_programs()?;
-    run(environment(Command::new(program("ostro")).arg("demo").args(args), None)?)
+    run(environment(Command::new(program("ostro")).arg(subcommand).args(args), None)?)
 }
 
 /// Foreign cases, by `crates/testkit`'s `ostro-conformance`.

@@ -39,6 +39,11 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Builds and runs `ostro up` on your own files; arguments go to it (`-f PATH...`).
+    Up {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Runs foreign cases: DIR is laid out as a folder of such cases, FOLDER picks some of them.
     Conformance {
         dir: PathBuf,
@@ -62,7 +67,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Setup => setup::everything(),
         Chore::Test { args } => chores::test(&args),
-        Chore::Demo { args } => chores::demo(&args),
+        Chore::Demo { args } => chores::ostro("demo", &args),
+        Chore::Up { args } => chores::ostro("up", &args),
         Chore::Conformance { dir, folders } => chores::conformance(&dir, &folders),
         Chore::Bench { name, args } => chores::bench(name, &args),
         Chore::Lint => chores::lint(),
