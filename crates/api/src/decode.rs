@@ -4,7 +4,7 @@
 //! refused as a whole at the end, so every complaint of a document comes at once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub(crate) struct Sink {
     dropped: Cell<usize>,
     /// Errors since the last [`Sink::begin`].
     errors: Cell<usize>,
+    /// Paths that could not be read: a default stands there, which rules must not judge.
+    unread: RefCell<HashSet<String>>,
 }
 
 impl Sink {
@@ -44,6 +46,7 @@ impl Sink {
             complaints: RefCell::default(),
             dropped: Cell::new(0),
             errors: Cell::new(0),
+            unread: RefCell::default(),
         }
     }
 
@@ -55,6 +58,24 @@ impl Sink {
     pub fn begin(&self) {
         self.object.set(None);
         self.errors.set(0);
+        self.unread.borrow_mut().clear();
+    }
+
+    /// What follows judges what was read. Places complained about since `first` hold defaults now:
+    /// they, and what is below them, are past judging.
+    pub fn judge(&self, first: usize) {
+        let complaints = self.complaints.borrow();
+        let errors = complaints.iter().skip(first).filter(|complaint| complaint.severity == Severity::Error);
+        self.unread.borrow_mut().extend(errors.map(|complaint| complaint.path.clone()));
+    }
+
+    fn is_unread(&self, path: &str) -> bool {
+        let unread = self.unread.borrow();
+        !unread.is_empty()
+            && (unread.contains(path)
+                || path
+                    .match_indices(['.', '['])
+                    .any(|(end, _)| unread.contains(path.get(..end).unwrap_or_default())))
     }
 
     /// What follows, and what was said since `first`, is about this object.
@@ -81,6 +102,9 @@ impl Sink {
     }
 
     fn say(&self, mark: Mark, path: String, found: String, allowed: String, severity: Severity) {
+        if self.is_unread(&path) {
+            return;
+        }
         if severity == Severity::Error {
             self.errors.set(self.errors.get() + 1);
         }
@@ -342,7 +366,20 @@ macro_rules! integers {
         }
     )*};
 }
-integers!(u16, u32, i32, u64);
+integers!(u32, i32, u64);
+
+impl Decode for u16 {
+    /// Every number of this size in these schemas is a port; some may be 0, which means none.
+    fn decode(at: &At<'_>) -> Self {
+        match at.scalar().map(|scalar| scalar.meaning) {
+            Some(Meaning::Int(int)) if Self::try_from(int).is_ok() => Self::try_from(int).unwrap_or_default(),
+            _ => {
+                at.refuse("a port, 1 to 65535");
+                0
+            }
+        }
+    }
+}
 
 impl Decode for f64 {
     fn decode(at: &At<'_>) -> Self {
@@ -372,12 +409,8 @@ impl<T: Decode> Decode for Vec<T> {
         }
         let mut items = Self::with_capacity(at.len());
         for index in 0..at.len() {
-            let item = at.item(index);
-            if item.is_set() {
-                items.push(T::decode(&item));
-            } else {
-                item.refuse("a value");
-            }
+            // A null is decoded too, and refused: an item's index is its index in the document.
+            items.push(T::decode(&at.item(index)));
         }
         items
     }

@@ -12,7 +12,7 @@ use crate::schema::schema;
 use crate::tree::Mark;
 use crate::workload::Workload;
 use crate::yaml::{Document, Place};
-use crate::{hosts, yaml};
+use crate::{hosts, validate, yaml};
 use ostro_names::limits;
 
 /// What says which object a document is.
@@ -300,5 +300,7 @@ fn config_map(at: &At<'_>, header: &Header) -> Spec {
 
 /// Reads a MeshConfig.
 pub(crate) fn mesh_config(at: &At<'_>) -> MeshConfig {
-    if at.is_set() { MeshConfig::decode(at) } else { MeshConfig::default() }
+    let config = if at.is_set() { MeshConfig::decode(at) } else { MeshConfig::default() };
+    validate::mesh_config(at, &config);
+    config
 }

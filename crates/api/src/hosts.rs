@@ -56,3 +56,109 @@ pub(crate) fn is_label_value(value: &str) -> bool {
     let bytes = value.as_bytes();
     value.len() <= 63 && value.bytes().all(allowed) && edge(bytes.first()) && edge(bytes.last())
 }
+
+/// What a host may be, for complaints.
+pub(crate) const HOST: &str =
+    "a DNS name: letters, digits and - between dots, 255 at most, not ending in a number";
+
+/// A DNS name as Istio takes it: letters of either case, a dot at the end, no all-numeric last label.
+pub(crate) fn is_host(text: &str) -> bool {
+    if text.is_empty() || text.len() > 255 {
+        return false;
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    !last.bytes().all(|b| b.is_ascii_digit()) && name.split('.').all(is_mixed_label)
+}
+
+/// As [`is_host`], with `*`, `*label` or `*-label` allowed as the first label.
+pub(crate) fn is_wildcard_host(text: &str) -> bool {
+    if text.len() > 255 {
+        return false;
+    }
+    let (first, rest) = text.split_once('.').map_or((text, None), |(first, rest)| (first, Some(rest)));
+    let stem = first.strip_prefix('*').map(|stem| stem.strip_prefix('-').unwrap_or(stem));
+    let first_is_good = match stem {
+        Some("") => first == "*",
+        Some(stem) => is_mixed_label(stem),
+        None => is_mixed_label(first),
+    };
+    first_is_good && rest.is_none_or(|rest| rest.is_empty() || is_host(rest))
+}
+
+/// `*` elsewhere than alone or as the whole first label.
+pub(crate) fn is_partial_wildcard(text: &str) -> bool {
+    text.contains('*') && text != "*" && !text.starts_with("*.")
+}
+
+/// A label of a DNS name in letters of either case.
+pub(crate) fn is_mixed_label(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(allowed)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// Whether every host that `narrow` names is one that `wide` names.
+pub(crate) fn is_subset(narrow: &str, wide: &str) -> bool {
+    match wide.strip_prefix('*') {
+        None => narrow == wide,
+        Some(suffix) => match narrow.strip_prefix('*') {
+            Some(narrow) => narrow.len() >= suffix.len() && narrow.ends_with(suffix),
+            None => narrow.ends_with(suffix),
+        },
+    }
+}
+
+/// Whether some host is named by both.
+pub(crate) fn overlap(a: &str, b: &str) -> bool {
+    is_subset(a, b) || is_subset(b, a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_those_istio_takes() {
+        for good in ["reviews", "reviews.default", "a.b.c.", "Foo.BAR", "1.example.com", "x-1.y"] {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in ["", ".", "a..b", "-a.b", "a-.b", "a_b", "1.2.3.4", "example.123", "*.a", "a b", "ä.de"] {
+            assert!(!is_host(bad), "{bad}");
+        }
+        for good in ["*", "*.com", "*.foo.com", "*foo.com", "*-foo.com", "foo.com"] {
+            assert!(is_wildcard_host(good), "{good}");
+        }
+        for bad in ["foo*", "foo.*", "a.*.b", "*-", "**", "", "*.1"] {
+            assert!(!is_wildcard_host(bad), "{bad}");
+        }
+        assert!(is_partial_wildcard("*foo.com") && !is_partial_wildcard("*.foo.com"));
+    }
+
+    #[test]
+    fn wildcards_cover_by_suffix() {
+        for (narrow, wide) in [("a.foo.com", "*.foo.com"), ("*.foo.com", "*.com"), ("a", "*"), ("a", "a")] {
+            assert!(is_subset(narrow, wide), "{narrow} {wide}");
+        }
+        for (narrow, wide) in [("*.com", "*.foo.com"), ("foo.com", "*.foo.com"), ("a", "b"), ("*", "a")] {
+            assert!(!is_subset(narrow, wide), "{narrow} {wide}");
+        }
+        assert!(overlap("*.com", "*.foo.com") && !overlap("*.a.com", "*.b.com"));
+    }
+
+    #[test]
+    fn labels_are_those_of_kubernetes() {
+        for good in ["app", "app.kubernetes.io/name", "a_b.c-d", "A"] {
+            assert!(is_label_key(good), "{good}");
+        }
+        for bad in ["", "/a", "a/", "-a", "a/b/c", "UPPER.io/a", "@"] {
+            assert!(!is_label_key(bad), "{bad}");
+        }
+        assert!(
+            is_label_value("") && is_label_value("v1.2_3") && !is_label_value("a b") && !is_label_value("*")
+        );
+    }
+}

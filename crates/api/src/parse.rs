@@ -12,6 +12,7 @@ use crate::document;
 use crate::mesh_config::MeshConfig;
 use crate::object::{Object, ObjectKey, Origin};
 use crate::tree::Mark;
+use crate::validate;
 use crate::yaml::{self, Document, Fault, Place};
 
 /// What a file says.
@@ -135,6 +136,8 @@ impl Reader<'_> {
             }
         }
         let spec = document::spec(at, &header);
+        self.sink.judge(first);
+        validate::object(at, &header.meta, &spec);
         if !self.sink.refused() {
             let origin = Origin { file: self.sink.file().clone(), line };
             self.objects.push(Object { meta: header.meta, origin, spec });

@@ -5,6 +5,7 @@
 //! configuration should not contain (anchors that refer to themselves, keys that are not text,
 //! duplicate keys, application tags) is a fault with a place.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -113,10 +114,28 @@ impl Place {
     }
 }
 
+/// Stands behind a `::` that ends a plain scalar in a flow collection while it is parsed.
+const KEEPER: char = '\u{e000}';
+
+/// In `[fd00::]`, YAML 1.2 takes the last colon for that of a mapping; kubectl's YAML takes it for
+/// the address's, and so do we: a character that is taken out of every scalar again keeps it there.
+fn keep_addresses(text: &str) -> Cow<'_, str> {
+    const ENDS: [&str; 3] = ["::]", "::,", "::}"];
+    if !ENDS.iter().any(|end| text.contains(end)) || text.contains(KEEPER) {
+        return Cow::Borrowed(text);
+    }
+    let keep = |text: String, end: &str| {
+        let (colons, closing) = end.split_at(2);
+        text.replace(end, &format!("{colons}{KEEPER}{closing}"))
+    };
+    Cow::Owned(ENDS.iter().fold(text.to_owned(), |text, end| keep(text, end)))
+}
+
 /// Builds the documents of a text. `nodes` is what is left of the file's budget.
 pub(crate) fn parse(text: &str, place: Place, nodes: &mut usize) -> Vec<Document> {
     let mut documents = Vec::new();
-    let mut parser = Parser::new_from_str(text);
+    let text = keep_addresses(text);
+    let mut parser = Parser::new_from_str(&text);
     let mut builder = Builder::new(place, *nodes);
     loop {
         match builder.step(&mut parser) {
@@ -205,6 +224,7 @@ impl Builder {
             Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => {}
             Event::Alias(anchor) => self.alias(mark, anchor)?,
             Event::Scalar(text, style, anchor, tag) => {
+                let text = if text.contains(KEEPER) { text.replace("::\u{e000}", "::").into() } else { text };
                 let meaning = self.meaning(mark, &text, style, tag.as_deref());
                 let literal = style == ScalarStyle::Literal;
                 let scalar = Scalar { text: text.into(), meaning, literal };
@@ -511,6 +531,14 @@ mod tests {
     fn json_is_yaml_with_its_tabs_and_escapes() {
         let document = one("{\n\t\"a\": [1, true, null, \"x\\/y\\u00e9\\n\"],\n\t\"b\":{\"c\":1.5}\n}\n");
         assert_eq!(show(&document.root.unwrap()), r#"{a: [1, true, null, "x/yé\n"], b: {c: 1.5}}"#);
+    }
+
+    #[test]
+    fn an_address_may_end_in_colons_anywhere() {
+        let document = one("[1.2.3.4, 001:db8::]\n");
+        assert_eq!(show(&document.root.unwrap()), r#"["1.2.3.4", "001:db8::"]"#);
+        let document = one("{a: [fd00::, \"x::]\"], b: fd00::}\n");
+        assert_eq!(show(&document.root.unwrap()), r#"{a: ["fd00::", "x::]"], b: "fd00::"}"#);
     }
 
     #[test]
