@@ -233,3 +233,208 @@ fn instance(service: &Service, candidate: &Candidate) -> Option<Instance> {
         target_port: candidate.number,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
+
+    use ostro_api::Kind;
+
+    use super::*;
+    use crate::mesh::{Change, Mesh};
+    use crate::testing::{delete, host, keys, mesh, objects, upsert};
+
+    const WEB: &str = "web.shop.svc.cluster.local";
+
+    const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80, targetPort: 8080}, {name: tcp-admin, port: 9000}]}
+---
+";
+
+    fn slice(endpoints: &str) -> String {
+        format!(
+            "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv4
+endpoints: [{endpoints}]
+ports: [{{name: http, port: 8080}}]
+---
+"
+        )
+    }
+
+    fn pod(name: &str, rest: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{app: web, version: v1, security.istio.io/tlsMode: istio}}}}\n{rest}\n---\n"
+        )
+    }
+
+    fn addresses(mesh: &Mesh, name: &str) -> Vec<String> {
+        let endpoints = mesh.snapshot().endpoints(host(name));
+        let shown = |endpoint: &Endpoint| match &endpoint.address {
+            EndpointAddress::Ip(address) => format!("{} {address}:{}", endpoint.port_name, endpoint.port),
+            EndpointAddress::Dns(name) => format!("{} {name}:{}", endpoint.port_name, endpoint.port),
+            EndpointAddress::Unix(path) => format!("{} {path}", endpoint.port_name),
+        };
+        endpoints.iter().map(shown).collect()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn slices_name_endpoints_and_pods_tell_about_them() {
+        let mut mesh = mesh(
+            &(SERVICE.to_owned()
+                + &slice(
+                    "{addresses: [10.1.0.2]}, {addresses: [10.1.0.1], targetRef: {kind: Pod, name: p1}}",
+                )),
+        );
+        assert_eq!(addresses(&mesh, WEB), ["http 10.1.0.1:8080", "http 10.1.0.2:8080"]);
+
+        let node = "apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {topology.kubernetes.io/region: r, topology.kubernetes.io/zone: z}}\n";
+        let (snapshot, changes) = upsert(
+            &mut mesh,
+            &(pod("p1", "spec: {nodeName: n1, serviceAccountName: sa}\nstatus: {podIP: 10.1.0.1}") + node),
+        );
+        assert_eq!(keys(&changes), BTreeSet::from([Key::Endpoints(host(WEB))]));
+        let first = &snapshot.endpoints(host(WEB))[0];
+        assert_eq!(first.labels.get("version").map(String::as_str), Some("v1"));
+        assert_eq!((first.locality.region.as_str(), first.locality.zone.as_str()), ("r", "z"));
+        assert_eq!(first.service_account.unwrap().as_str(), "sa");
+        assert_eq!(first.workload.name, "p1");
+        assert!(first.mtls);
+        assert!(snapshot.endpoints(host(WEB))[1].labels.is_empty(), "no pod has this address");
+    }
+
+    #[test]
+    fn one_moved_pod_changes_one_list() {
+        let other = SERVICE.replace("name: web", "name: other")
+            + &slice("{addresses: [10.1.0.9]}").replace("web", "other");
+        let mut mesh = mesh(&(SERVICE.to_owned() + &other + &slice("{addresses: [10.1.0.1]}")));
+        let (_, changes) = upsert(&mut mesh, &slice("{addresses: [10.1.0.1]}, {addresses: [10.1.0.2]}"));
+        assert_eq!(
+            keys(&changes),
+            BTreeSet::from([Key::Endpoints(host(WEB)), Key::InstancesAt(ip("10.1.0.2"))])
+        );
+    }
+
+    #[test]
+    fn the_unready_are_left_out_but_know_what_they_serve() {
+        let unready =
+            slice("{addresses: [10.1.0.1], conditions: {ready: false, serving: true, terminating: true}}");
+        let mut mesh = mesh(&(SERVICE.to_owned() + &unready));
+        assert!(addresses(&mesh, WEB).is_empty());
+        let instances = mesh.snapshot().instances_at(ip("10.1.0.1"));
+        assert_eq!(instances.len(), 1);
+        assert_eq!((instances[0].port.number, instances[0].target_port), (80, 8080));
+        upsert(&mut mesh, &SERVICE.replace("clusterIP", "publishNotReadyAddresses: true, clusterIP"));
+        assert_eq!(addresses(&mesh, WEB), ["http 10.1.0.1:8080"]);
+    }
+
+    #[test]
+    fn endpoints_objects_count_only_without_slices() {
+        let listed = "apiVersion: v1\nkind: Endpoints\nmetadata: {name: web, namespace: shop}\nsubsets: [{addresses: [{ip: 10.1.0.5}], notReadyAddresses: [{ip: 10.1.0.6}], ports: [{name: tcp-admin, port: 9001}]}]\n---\n";
+        let mut mesh = mesh(&(SERVICE.to_owned() + listed));
+        assert_eq!(addresses(&mesh, WEB), ["tcp-admin 10.1.0.5:9001"]);
+        upsert(&mut mesh, &slice("{addresses: [10.1.0.1]}"));
+        assert_eq!(addresses(&mesh, WEB), ["http 10.1.0.1:8080"]);
+        delete(&mut mesh, Kind::EndpointSlice, "shop", "web-1");
+        assert_eq!(addresses(&mesh, WEB), ["tcp-admin 10.1.0.5:9001"]);
+    }
+
+    #[test]
+    fn an_address_in_two_slices_is_one_endpoint() {
+        let second = slice("{addresses: [10.1.0.1], conditions: {ready: false}}").replace("web-1", "web-2");
+        let mesh = mesh(&(SERVICE.to_owned() + &slice("{addresses: [10.1.0.1]}") + &second));
+        assert_eq!(addresses(&mesh, WEB), ["http 10.1.0.1:8080"]);
+    }
+
+    fn entry(spec: &str) -> String {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: ext, namespace: shop}}\nspec: {{{spec}}}\n---\n"
+        )
+    }
+
+    const EXT: &str = "ext.example.com";
+
+    #[test]
+    fn endpoints_of_a_service_entry() {
+        let ports = "ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}, {number: 443, name: tls, protocol: TLS}]";
+        let inline = entry(&format!(
+            "hosts: [{EXT}], resolution: STATIC, {ports}, endpoints: [{{address: 10.1.0.1, ports: {{tls: 8443}}, weight: 5, locality: r/z}}, {{address: 'unix:///run/x'}}]"
+        ));
+        let mesh_inline = mesh(&inline);
+        assert_eq!(
+            addresses(&mesh_inline, EXT),
+            ["http 10.1.0.1:8080", "tls 10.1.0.1:8443", "http /run/x", "tls /run/x"]
+        );
+        let first = &mesh_inline.snapshot().endpoints(host(EXT))[0];
+        assert_eq!((first.weight, first.locality.zone.as_str()), (5, "z"));
+        assert_eq!(mesh_inline.snapshot().instances_at(ip("10.1.0.1")).len(), 2);
+
+        let named = entry(&format!(
+            "hosts: [{EXT}], resolution: DNS, {ports}, endpoints: [{{address: one.example.com}}]"
+        ));
+        assert_eq!(addresses(&mesh(&named), EXT), ["http one.example.com:8080", "tls one.example.com:443"]);
+        let bare = entry(&format!("hosts: [{EXT}], resolution: DNS, {ports}"));
+        assert_eq!(addresses(&mesh(&bare), EXT), ["http ext.example.com:8080", "tls ext.example.com:443"]);
+        let none = entry(&format!("hosts: [{EXT}], resolution: NONE, {ports}"));
+        assert!(addresses(&mesh(&none), EXT).is_empty());
+    }
+
+    #[test]
+    fn selectors_pick_workload_entries_and_ready_pods_as_they_come_and_go() {
+        let selecting = entry(&format!(
+            "hosts: [{EXT}], resolution: STATIC, workloadSelector: {{labels: {{app: web}}}}, ports: [{{number: 80, name: http, protocol: HTTP}}]"
+        ));
+        let mut mesh = mesh(&selecting);
+        let vm = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: vm, namespace: shop}\nspec: {address: 10.2.0.1, labels: {app: web}, ports: {http: 81}, serviceAccount: vm}\n---\n";
+        upsert(&mut mesh, &(pod("p1", "status: {podIP: 10.1.0.1}") + vm));
+        assert_eq!(addresses(&mesh, EXT), ["http 10.1.0.1:80", "http 10.2.0.1:81"]);
+        upsert(
+            &mut mesh,
+            &pod("p1", "status: {podIP: 10.1.0.1, conditions: [{type: Ready, status: 'False'}]}"),
+        );
+        upsert(&mut mesh, &vm.replace("app: web", "app: other"));
+        assert!(addresses(&mesh, EXT).is_empty());
+        upsert(
+            &mut mesh,
+            &pod("p1", "status: {podIP: 10.1.0.1}").replace("namespace: shop", "namespace: elsewhere"),
+        );
+        assert!(addresses(&mesh, EXT).is_empty(), "selectors stay within their namespace");
+    }
+
+    #[test]
+    fn a_service_picks_workload_entries_beside_its_slices() {
+        let service = SERVICE.replace("clusterIP", "selector: {app: web}, clusterIP");
+        let vm = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: vm, namespace: shop}\nspec: {address: 10.2.0.1, labels: {app: web}}\n---\n";
+        let mesh = mesh(
+            &(service + &slice("{addresses: [10.1.0.1]}") + vm + &pod("p1", "status: {podIP: 10.1.0.8}")),
+        );
+        assert_eq!(
+            addresses(&mesh, WEB),
+            ["http 10.1.0.1:8080", "http 10.2.0.1:8080", "tcp-admin 10.2.0.1:9000"]
+        );
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_gone() {
+        let yaml = SERVICE.to_owned()
+            + &slice(
+                "{addresses: [10.1.0.1], nodeName: n1}, {addresses: [10.1.0.2], targetRef: {kind: Pod, name: p1}}",
+            )
+            + &pod("p1", "status: {podIP: 10.1.0.2}");
+        let mut mesh = mesh(&yaml);
+        assert_eq!(addresses(&mesh, WEB).len(), 2);
+        mesh.apply(objects(&yaml).into_iter().map(|object| Change::Delete(object.key())).collect());
+        assert!(mesh.holds_nothing());
+    }
+}

@@ -50,3 +50,33 @@ impl Gateways {
         self.ages.is_empty() && self.by_age.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ostro_api::Kind;
+
+    use crate::key::Key;
+    use crate::testing::{delete, mesh, upsert};
+
+    fn gateway(name: &str, extra: &str) -> String {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: shop{extra}}}\nspec: {{selector: {{istio: edge}}, servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['*']}}]}}\n---\n"
+        )
+    }
+
+    #[test]
+    fn gateways_come_oldest_first() {
+        let old = ", creationTimestamp: '2020-01-01T00:00:00Z'";
+        let mut mesh = mesh(&(gateway("a", "") + &gateway("b", old)));
+        let names = |mesh: &crate::Mesh| {
+            mesh.snapshot().gateways.iter().map(|gateway| gateway.age.name.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&mesh), ["b", "a"]);
+        let (_, changes) = upsert(&mut mesh, &gateway("b", ""));
+        assert_eq!(names(&mesh), ["a", "b"]);
+        assert_eq!(changes.iter().map(|id| id.key()).collect::<Vec<_>>(), [Key::Gateways]);
+        delete(&mut mesh, Kind::Gateway, "shop", "a");
+        delete(&mut mesh, Kind::Gateway, "shop", "b");
+        assert!(mesh.holds_nothing());
+    }
+}

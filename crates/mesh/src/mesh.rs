@@ -220,6 +220,16 @@ impl Mesh {
         }
     }
 
+    /// Whether every table is empty.
+    #[cfg(test)]
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.objects.is_empty()
+            && self.services.is_empty()
+            && self.endpoints.is_empty()
+            && self.rules.is_empty()
+            && self.gateways.is_empty()
+    }
+
     fn recompute(&mut self, mut dirty: Dirty, touched: &mut Touched) {
         let config = self.snapshot.mesh_config.clone();
         let context = Context { domain: &self.settings.cluster_domain, config: &config };
@@ -236,4 +246,48 @@ impl Mesh {
 
 fn service_key(namespace: Namespace, name: Name) -> ObjectKey {
     ObjectKey { kind: Kind::Service, namespace, name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{keys, mesh, objects, upsert};
+
+    const CONFIG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: 'rootNamespace: root'}\n";
+
+    #[test]
+    fn mesh_config_counts_in_the_system_namespace_only() {
+        let mut mesh = mesh(&CONFIG.replace("istio-system", "elsewhere"));
+        assert_eq!(mesh.snapshot().root_namespace(), "istio-system");
+        let (snapshot, changes) = upsert(&mut mesh, CONFIG);
+        assert_eq!(snapshot.root_namespace(), "root");
+        assert_eq!(keys(&changes), BTreeSet::from([Key::MeshConfig]));
+        let (snapshot, _) =
+            mesh.apply(objects(CONFIG).iter().map(|object| Change::Delete(object.key())).collect());
+        assert_eq!(snapshot.root_namespace(), "istio-system");
+    }
+
+    #[test]
+    fn of_several_changes_to_one_object_the_last_counts() {
+        let [config] = objects(CONFIG).try_into().unwrap();
+        let key = config.key();
+        let mut mesh = Mesh::new(Settings::default());
+        let (_, changes) = mesh.apply(vec![Change::Upsert(config.clone()), Change::Delete(key)]);
+        assert!(changes.is_empty() && mesh.is_empty());
+        let (_, changes) = mesh.apply(vec![Change::Delete(key), Change::Upsert(config)]);
+        assert_eq!(changes.len(), 1);
+    }
+
+    #[test]
+    fn objects_are_remembered_with_the_place_they_were_written_at() {
+        let mesh = mesh(CONFIG);
+        let key = ObjectKey {
+            kind: Kind::ConfigMap,
+            namespace: Namespace::new("istio-system"),
+            name: Name::new("istio"),
+        };
+        assert_eq!(mesh.origin(&key).map(ToString::to_string), Some("test.yaml:1".to_owned()));
+        assert!(mesh.object(&key).is_some());
+        assert_eq!(mesh.len(), 1);
+    }
 }

@@ -150,3 +150,68 @@ fn relisted(
     new.sort_by_key(|rules| rules.age);
     new
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{host, keys, mesh, upsert};
+
+    fn route(name: &str, extra: &str, spec: &str) -> String {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}, namespace: shop{extra}}}\nspec: {{{spec}, http: [{{route: [{{destination: {{host: web}}}}]}}]}}\n---\n"
+        )
+    }
+
+    fn names(routes: &[Arc<RouteRules>]) -> Vec<&'static str> {
+        routes.iter().map(|rules| rules.age.name.as_str()).collect()
+    }
+
+    const WEB: &str = "web.shop.svc.cluster.local";
+
+    #[test]
+    fn routes_are_found_by_host_gateway_and_name() {
+        let mesh = mesh(
+            &(route("a", "", "hosts: [web, '*.example.com'], gateways: [mesh, edge, other/edge, ./side]")
+                + &route("b", "", "hosts: [web]")
+                + "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: c, namespace: shop}\nspec: {http: [{route: [{destination: {host: web}}]}]}\n"),
+        );
+        let snapshot = mesh.snapshot();
+        assert_eq!(names(&snapshot.mesh_routes(host(WEB))), ["a", "b"]);
+        assert_eq!(names(&snapshot.mesh_routes(host("*.example.com"))), ["a"]);
+        for gateway in ["shop/edge", "other/edge", "shop/side"] {
+            assert_eq!(names(&snapshot.gateway_routes(Name::new(gateway))), ["a"], "{gateway}");
+        }
+        let delegate = snapshot.virtual_service(Namespace::new("shop"), Name::new("c")).unwrap();
+        assert!(delegate.hosts.is_empty());
+        assert_eq!(snapshot.public_route_hosts.len(), 2);
+    }
+
+    #[test]
+    fn the_oldest_comes_first_and_the_undated_last() {
+        let dated = |year: u16| format!(", creationTimestamp: '{year}-01-01T00:00:00Z'");
+        let mesh = mesh(
+            &(route("a", "", "hosts: [web]")
+                + &route("b", &dated(2022), "hosts: [web]")
+                + &route("c", &dated(2021), "hosts: [web]")),
+        );
+        assert_eq!(names(&mesh.snapshot().mesh_routes(host(WEB))), ["c", "b", "a"]);
+    }
+
+    #[test]
+    fn a_change_of_one_touches_its_own_keys_only() {
+        let mut mesh = mesh(&(route("a", "", "hosts: [web]") + &route("b", "", "hosts: [other]")));
+        let named = |name| Key::VirtualService(Namespace::new("shop"), Name::new(name));
+        let (_, changes) =
+            upsert(&mut mesh, &route("a", "", "hosts: [web], tcp: [{route: [{destination: {host: web}}]}]"));
+        assert_eq!(keys(&changes), BTreeSet::from([named("a"), Key::MeshRoutes(host(WEB))]));
+        let (_, changes) = upsert(&mut mesh, &route("b", "", "hosts: [other], exportTo: ['.']"));
+        let other = host("other.shop.svc.cluster.local");
+        let expected = [
+            named("b"),
+            Key::MeshRoutes(other),
+            Key::PublicRouteHosts,
+            Key::NamespaceRouteHosts(Namespace::new("shop")),
+        ];
+        assert_eq!(keys(&changes), BTreeSet::from(expected));
+    }
+}

@@ -129,3 +129,72 @@ fn add(first: &mut DestinationRule, next: &DestinationRule) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ostro_api::Kind;
+    use ostro_names::Name;
+
+    use super::*;
+    use crate::testing::{delete, host, mesh};
+
+    const WEB: &str = "web.shop.svc.cluster.local";
+
+    fn rule(name: &str, spec: &str) -> String {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{host: web, {spec}}}\n---\n"
+        )
+    }
+
+    fn subsets(rule: &TrafficRule) -> Vec<&str> {
+        rule.spec.subsets.iter().map(|subset| subset.name.as_str()).collect()
+    }
+
+    #[test]
+    fn rules_of_one_host_merge_oldest_first() {
+        let random = "trafficPolicy: {loadBalancer: {simple: RANDOM}}";
+        let robin = "trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}";
+        let mut mesh = mesh(
+            &(rule("a", "subsets: [{name: v1, labels: {version: v1}}]")
+                + &rule(
+                    "b",
+                    &format!(
+                        "{random}, subsets: [{{name: v1, labels: {{version: other}}}}, {{name: v2, labels: {{version: v2}}}}]"
+                    ),
+                )
+                + &rule("c", robin)),
+        );
+        let merged = |mesh: &crate::Mesh| mesh.snapshot().rules(Namespace::new("shop"), host(WEB));
+        let rules = merged(&mesh);
+        assert_eq!(rules.len(), 1);
+        assert_eq!(rules[0].age.name, Name::new("a"));
+        assert_eq!(subsets(&rules[0]), ["v1", "v2"]);
+        assert_eq!(rules[0].spec.subsets[0].labels.get("version").map(String::as_str), Some("v1"));
+        let policy = rules[0].spec.traffic_policy.as_ref().unwrap().load_balancer.as_ref().unwrap();
+        assert_eq!(policy.simple.map(|simple| simple.as_str()), Some("RANDOM"));
+        delete(&mut mesh, Kind::DestinationRule, "shop", "a");
+        assert_eq!(merged(&mesh)[0].age.name, Name::new("b"));
+    }
+
+    #[test]
+    fn other_audiences_and_selectors_stay_apart() {
+        let mesh = mesh(
+            &(rule("a", "subsets: [{name: v1}]")
+                + &rule("b", "exportTo: ['.'], subsets: [{name: v2}]")
+                + &rule("c", "workloadSelector: {matchLabels: {app: x}}, subsets: [{name: v3}]")),
+        );
+        let rules = mesh.snapshot().rules(Namespace::new("shop"), host(WEB));
+        assert_eq!(rules.iter().map(|rule| subsets(rule).join(",")).collect::<Vec<_>>(), ["v1", "v2", "v3"]);
+        let own = Visibility::Namespaces(vec![Namespace::new("shop")]);
+        assert_eq!(rules[2].visibility, own, "a rule with a selector is its namespace's own");
+    }
+
+    #[test]
+    fn the_hosts_of_a_namespace_are_listed_while_they_have_rules() {
+        let mut mesh = mesh(&rule("a", "subsets: [{name: v1}]"));
+        let hosts = |mesh: &crate::Mesh| mesh.snapshot().rule_hosts(Namespace::new("shop"));
+        assert!(hosts(&mesh).contains(&host(WEB)));
+        delete(&mut mesh, Kind::DestinationRule, "shop", "a");
+        assert!(hosts(&mesh).is_empty() && mesh.holds_nothing());
+    }
+}

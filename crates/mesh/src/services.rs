@@ -368,3 +368,192 @@ fn resolution(written: service_entry::Resolution) -> Resolution {
         service_entry::Resolution::DynamicDns => Resolution::DynamicDns,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use ostro_api::Kind;
+    use ostro_names::{Name, Namespace};
+
+    use crate::key::Key;
+    use crate::mesh::{Change, Mesh};
+    use crate::model::{Protocol, Registry, Resolution, Visibility};
+    use crate::settings::Settings;
+    use crate::testing::{delete, host, keys, mesh, objects, service, upsert};
+
+    const WEB: &str = "web.shop.svc.cluster.local";
+
+    fn web(spec: &str) -> String {
+        format!("apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: shop}}\nspec: {{{spec}}}\n")
+    }
+
+    #[test]
+    fn kinds_of_kubernetes_services() {
+        let ports = "ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}]";
+        let plain = service(&mesh(&web(&format!("clusterIP: 10.0.0.1, {ports}"))), WEB);
+        assert_eq!((plain.resolution, plain.headless), (Resolution::ClientSide, false));
+        assert_eq!(plain.addresses, ["10.0.0.1/32".parse().unwrap()]);
+        assert_eq!(plain.port(80).unwrap().protocol, Protocol::Http);
+        assert_eq!(plain.port(53), None, "UDP has no listener");
+
+        let dual = service(
+            &mesh(&web(&format!("clusterIP: 10.0.0.1, clusterIPs: [10.0.0.1, 'fd00::1'], {ports}"))),
+            WEB,
+        );
+        assert_eq!(dual.addresses, ["10.0.0.1/32".parse().unwrap(), "fd00::1/128".parse().unwrap()]);
+
+        let headless = service(&mesh(&web(&format!("clusterIP: None, {ports}"))), WEB);
+        assert_eq!((headless.resolution, headless.headless), (Resolution::Passthrough, true));
+        assert!(headless.addresses.is_empty());
+
+        let alias = service(&mesh(&web("type: ExternalName, externalName: Else.Example.com")), WEB);
+        assert_eq!(alias.resolution, Resolution::Alias(host("else.example.com")));
+    }
+
+    #[test]
+    fn services_without_address_get_one_of_the_range_and_give_it_back() {
+        let range = "10.0.0.0/30";
+        let mut mesh = Mesh::new(Settings { cluster_ip_range: range.parse().ok(), ..Settings::default() });
+        upsert(&mut mesh, &web("ports: [{port: 80}]"));
+        let first = service(&mesh, WEB).addresses[0];
+        // A service that claims this very address by writing makes the other move.
+        let other = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: db, namespace: shop}}\nspec: {{clusterIP: {}, ports: [{{port: 80}}]}}",
+            first.addr()
+        );
+        let (_, changes) = upsert(&mut mesh, &other);
+        assert!(changes.contains(Key::Services(host(WEB)).id()));
+        assert_ne!(service(&mesh, WEB).addresses[0], first);
+        delete(&mut mesh, Kind::Service, "shop", "db");
+        assert_eq!(service(&mesh, WEB).addresses[0], first);
+    }
+
+    #[test]
+    fn a_local_mesh_and_assign_agree() {
+        let mut mesh =
+            Mesh::new(Settings { cluster_ip_range: Some(crate::vip::LOCAL_RANGE), ..Settings::default() });
+        upsert(&mut mesh, &web("ports: [{port: 80}]"));
+        let assigned = crate::vip::assign([("shop", "web")], &BTreeSet::new());
+        assert_eq!(service(&mesh, WEB).addresses[0].addr(), assigned[&("shop", "web")]);
+    }
+
+    #[test]
+    fn the_annotation_and_the_default_say_who_sees_a_service() {
+        let only =
+            |names: &[&str]| Visibility::Namespaces(names.iter().map(|name| Namespace::new(name)).collect());
+        let mut mesh = mesh(&web("ports: [{port: 80}]"));
+        assert_eq!(service(&mesh, WEB).visibility, Visibility::Public);
+        assert!(mesh.snapshot().public_hosts.contains(&host(WEB)));
+
+        let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: 'defaultServiceExportTo: [\".\"]'}\n";
+        let (snapshot, changes) = upsert(&mut mesh, config);
+        let expected = [
+            Key::MeshConfig,
+            Key::Services(host(WEB)),
+            Key::PublicHosts,
+            Key::NamespaceHosts(Namespace::new("shop")),
+        ];
+        assert_eq!(keys(&changes), BTreeSet::from(expected));
+        assert_eq!(service(&mesh, WEB).visibility, only(&["shop"]));
+        assert!(!snapshot.public_hosts.contains(&host(WEB)));
+        assert!(snapshot.namespace_hosts(Namespace::new("shop")).contains(&host(WEB)));
+
+        let exported = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop, annotations: {networking.istio.io/exportTo: 'a, b'}}\nspec: {ports: [{port: 80}]}\n";
+        upsert(&mut mesh, exported);
+        assert_eq!(service(&mesh, WEB).visibility, only(&["a", "b"]));
+    }
+
+    #[test]
+    fn what_nothing_reads_changes_nothing() {
+        let mut mesh = mesh(&web("ports: [{port: 80}]"));
+        let annotated = web("ports: [{port: 80}]")
+            .replace("namespace: shop", "namespace: shop, annotations: {note: me}, labels: {a: b}");
+        let (_, changes) = upsert(&mut mesh, &annotated);
+        assert!(changes.is_empty(), "{:?}", keys(&changes));
+    }
+
+    fn entry(name: &str, spec: &str) -> String {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: default}}\nspec: {{{spec}}}\n---\n"
+        )
+    }
+
+    #[test]
+    fn service_entries_declare_each_of_their_hosts() {
+        let mesh = mesh(&entry(
+            "ext",
+            "hosts: [a.example.com, '*.b.example.com'], addresses: [10.0.0.1, 10.2.0.0/16], resolution: NONE, ports: [{number: 443, name: tls, protocol: TLS}], subjectAltNames: [x]",
+        ));
+        let service = service(&mesh, "a.example.com");
+        assert_eq!(service.registry, Registry::ServiceEntry);
+        assert_eq!((service.name, service.object), (Name::new("a.example.com"), Name::new("ext")));
+        assert_eq!(service.resolution, Resolution::Passthrough);
+        assert!(service.external);
+        assert_eq!(service.ports[0].protocol, Protocol::Tls);
+        assert_eq!(service.subject_alt_names, ["x"]);
+        let snapshot = mesh.snapshot();
+        assert_eq!(snapshot.hosts_at("10.0.0.1".parse().unwrap()).len(), 2);
+        assert!(snapshot.hosts_at("10.2.0.0".parse().unwrap()).is_empty(), "prefixes are not addresses");
+        assert_eq!(snapshot.hosts_on_port(443).len(), 2);
+    }
+
+    #[test]
+    fn entries_of_one_host_share_one_automatic_address() {
+        let spec = |port: u16, name: &str| {
+            format!(
+                "hosts: [istio.io], resolution: DNS, ports: [{{number: {port}, name: {name}, protocol: HTTP}}]"
+            )
+        };
+        let mut mesh = mesh(&(entry("one", &spec(80, "http")) + &entry("two", &spec(443, "https"))));
+        let automatic = |mesh: &Mesh| {
+            let services = mesh.snapshot().services(host("istio.io"));
+            services
+                .iter()
+                .map(|service| service.auto_address.unwrap().to_string())
+                .collect::<BTreeSet<String>>()
+        };
+        assert_eq!(automatic(&mesh), BTreeSet::from(["240.240.91.120".to_owned()]));
+        assert!(mesh.snapshot().hosts_at("240.240.91.120".parse().unwrap()).contains(&host("istio.io")));
+        delete(&mut mesh, Kind::ServiceEntry, "default", "two");
+        assert_eq!(automatic(&mesh), BTreeSet::from(["240.240.122.168".to_owned()]));
+    }
+
+    #[test]
+    fn who_needs_no_automatic_address_gets_none() {
+        for spec in [
+            "hosts: [x.example.com], resolution: NONE, ports: [{number: 80, name: http}]",
+            "hosts: ['*.example.com'], resolution: NONE, ports: [{number: 80, name: http}]",
+            "hosts: [x.example.com], resolution: DNS, addresses: [10.0.0.1], ports: [{number: 80, name: http}]",
+        ] {
+            let mesh = mesh(&entry("ext", spec));
+            let snapshot = mesh.snapshot();
+            assert!(
+                snapshot
+                    .services
+                    .values()
+                    .flat_map(|list| list.iter())
+                    .all(|service| service.auto_address.is_none())
+            );
+        }
+        let declined =
+            entry("ext", "hosts: [x.example.com], resolution: DNS, ports: [{number: 80, name: http}]")
+                .replace(
+                    "namespace: default",
+                    "namespace: default, labels: {networking.istio.io/enable-autoallocate-ip: 'false'}",
+                );
+        assert_eq!(service(&mesh(&declined), "x.example.com").auto_address, None);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_gone() {
+        let mut mesh =
+            Mesh::new(Settings { cluster_ip_range: "10.0.0.0/24".parse().ok(), ..Settings::default() });
+        let yaml = web("ports: [{port: 80}]")
+            + "---\n"
+            + &entry("ext", "hosts: [x.example.com], resolution: DNS, ports: [{number: 80, name: http}]");
+        upsert(&mut mesh, &yaml);
+        mesh.apply(objects(&yaml).into_iter().map(|object| Change::Delete(object.key())).collect());
+        assert!(mesh.holds_nothing());
+    }
+}
