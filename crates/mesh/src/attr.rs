@@ -97,23 +97,34 @@ fn scope(namespace: Namespace, has: bool) -> Answer {
 
 /// Which of `hosts` cover `host`: itself, then wildcards from the longest suffix to `*`.
 pub fn matching_hosts(hosts: &Hosts, host: Host) -> impl Iterator<Item = Host> + use<> {
-    let text = host.as_str();
     let exact = hosts.contains(&host).then_some(host);
-    let bare = text.strip_prefix("*").unwrap_or(text);
-    let mut wildcards = Vec::new();
-    if hosts.iter().any(|candidate| candidate.as_str().starts_with('*')) {
-        let mut candidates: Vec<Host> = hosts
-            .iter()
-            .copied()
-            .filter(|candidate| {
-                candidate
-                    .as_str()
-                    .strip_prefix('*')
-                    .is_some_and(|suffix| *candidate != host && bare.ends_with(suffix))
-            })
-            .collect();
-        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.as_str().len()));
-        wildcards = candidates;
-    }
+    let bare = host.as_str().strip_prefix('*').unwrap_or(host.as_str());
+    // Wildcards sort together, right before what sorts after `*`: only they are looked at.
+    let mut wildcards: Vec<Host> = hosts
+        .range(Host::new("*")..Host::new("+"))
+        .copied()
+        .filter(|wildcard| *wildcard != host && bare.ends_with(wildcard.as_str().trim_start_matches('*')))
+        .collect();
+    wildcards.sort_by_key(|wildcard| std::cmp::Reverse(wildcard.as_str().len()));
     exact.into_iter().chain(wildcards)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_suffix_comes_first() {
+        let hosts: Hosts = ["*", "*.com", "*.example.com", "a.example.com", "*-x.example.com", "b.com"]
+            .map(Host::new)
+            .into_iter()
+            .collect();
+        let matching =
+            |host: &str| matching_hosts(&hosts, Host::new(host)).map(Host::as_str).collect::<Vec<_>>();
+        assert_eq!(matching("a.example.com"), ["a.example.com", "*.example.com", "*.com", "*"]);
+        assert_eq!(matching("b-x.example.com"), ["*-x.example.com", "*.example.com", "*.com", "*"]);
+        assert_eq!(matching("*.example.com"), ["*.example.com", "*.com", "*"]);
+        assert_eq!(matching("example.com"), ["*.com", "*"]);
+        assert_eq!(matching("com"), ["*"]);
+    }
 }

@@ -78,6 +78,11 @@ impl Visibility {
             Visibility::Namespaces(list) => list.contains(&namespace),
         }
     }
+
+    /// Whether the object is its namespace's own matter.
+    pub fn is_only(&self, namespace: Namespace) -> bool {
+        matches!(self, Visibility::Namespaces(list) if *list == [namespace])
+    }
 }
 
 /// Application protocol of a port (CONTRACT 2.5).

@@ -201,12 +201,11 @@ impl<'a> View<'a> {
         let mut seen: Vec<Arc<Service>> =
             all.iter().filter(|service| self.sees(&service.visibility)).cloned().collect();
         let first = seen.first().map(|service| service.namespace);
-        if seen.iter().any(|service| Some(service.namespace) != first) {
-            let own = self.ask(Attr::ServiceScope(host));
-            seen.sort_by_key(|service| {
-                (service.namespace.as_str() != own.as_str(), service.registry, service.age)
-            });
-        }
+        let several = seen.iter().any(|service| Some(service.namespace) != first);
+        let own = if several { self.ask(Attr::ServiceScope(host)) } else { Answer::default() };
+        seen.sort_by_key(|service| {
+            (service.namespace.as_str() != own.as_str(), service.registry, service.age)
+        });
         seen
     }
 
@@ -307,25 +306,34 @@ impl<'a> View<'a> {
 
     /// As [`traffic_rule`](Self::traffic_rule), for a host that need not be a known service.
     pub fn traffic_rule_for(&self, host: Host, service_namespace: Namespace) -> Option<Arc<TrafficRule>> {
-        let client = self.ask(Attr::RuleScope(host));
-        let root = Namespace::new(self.snapshot.root_namespace());
         self.note(Key::MeshConfig);
-        let scopes = [
-            Some(client.as_str()).filter(|text| !text.is_empty()).map(Namespace::new),
-            Some(service_namespace),
-            Some(root),
-        ];
-        scopes.into_iter().flatten().find_map(|namespace| self.rule_in(namespace, host))
+        let root = Namespace::new(self.snapshot.root_namespace());
+        let own = match self.ask(Attr::RuleScope(host)).as_str() {
+            "" => None,
+            client => {
+                let client = Namespace::new(client);
+                // What the root namespace exports is the last resort, for its own clients too; what it keeps to
+                // itself can only be meant for them.
+                self.rule_in(client, host, |rule| client != root || rule.visibility.is_only(root))
+            }
+        };
+        own.or_else(|| self.rule_in(service_namespace, host, |_| true))
+            .or_else(|| self.rule_in(root, host, |_| true))
     }
 
-    fn rule_in(&self, namespace: Namespace, host: Host) -> Option<Arc<TrafficRule>> {
+    fn rule_in(
+        &self,
+        namespace: Namespace,
+        host: Host,
+        counts: impl Fn(&TrafficRule) -> bool,
+    ) -> Option<Arc<TrafficRule>> {
         self.note(Key::RuleHosts(namespace));
         let hosts = self.snapshot.rule_hosts(namespace);
         for candidate in attr::matching_hosts(&hosts, host) {
             self.note(Key::Rules(namespace, candidate));
             let rules = self.snapshot.rules(namespace, candidate);
             // A rule for selected pods is preferred to one for all.
-            let mut visible = rules.iter().filter(|rule| self.sees(&rule.visibility));
+            let mut visible = rules.iter().filter(|rule| counts(rule) && self.sees(&rule.visibility));
             let chosen = visible
                 .clone()
                 .find(|rule| rule.selector.as_ref().is_some_and(|labels| self.labels_contain(labels)))
@@ -346,5 +354,146 @@ impl<'a> View<'a> {
             .filter(|gateway| self.labels_contain(&gateway.spec.selector))
             .cloned()
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::mesh::Mesh;
+    use crate::model::Registry;
+    use crate::testing::{host, labels, mesh, sidecar};
+
+    const WEB: &str = "web.shop.svc.cluster.local";
+
+    fn noted(reads: &Reads) -> BTreeSet<Key> {
+        reads.keys.iter().map(|id| id.key()).collect()
+    }
+
+    fn rule(namespace: &str, name: &str, spec: &str) -> String {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n---\n"
+        )
+    }
+
+    fn rule_for(mesh: &Mesh, client: &str) -> Option<&'static str> {
+        let snapshot = mesh.snapshot();
+        let proxy = sidecar(client);
+        let view = View::new(&snapshot, &proxy);
+        let rule = view.traffic_rule_for(host(WEB), Namespace::new("shop"))?;
+        Some(rule.age.name.as_str())
+    }
+
+    #[test]
+    fn rules_of_the_client_come_before_the_services_and_those_before_the_roots() {
+        let host = format!("host: {WEB}");
+        let rules = rule("client", "of-client", &host)
+            + &rule("shop", "of-service", &host)
+            + &rule("istio-system", "of-root", "host: '*.local'")
+            + &rule("istio-system", "roots-own", "host: '*.svc.cluster.local', exportTo: ['.']");
+        let mesh = mesh(&rules);
+        assert_eq!(rule_for(&mesh, "client"), Some("of-client"));
+        assert_eq!(rule_for(&mesh, "other"), Some("of-service"));
+        assert_eq!(rule_for(&mesh, "istio-system"), Some("roots-own"));
+    }
+
+    #[test]
+    fn what_the_root_exports_is_the_last_resort_for_its_own_clients_too() {
+        let rules = rule("shop", "of-service", &format!("host: {WEB}"))
+            + &rule("istio-system", "of-root", "host: '*.local'");
+        assert_eq!(rule_for(&mesh(&rules), "istio-system"), Some("of-service"));
+        assert_eq!(
+            rule_for(&mesh(&rule("istio-system", "of-root", "host: '*.local'")), "istio-system"),
+            Some("of-root")
+        );
+        let private = rule("shop", "private", &format!("host: {WEB}, exportTo: ['.']"));
+        assert_eq!(rule_for(&mesh(&private), "other"), None);
+    }
+
+    #[test]
+    fn a_selector_that_fits_wins_within_its_namespace() {
+        let rules = rule("client", "all", &format!("host: {WEB}"))
+            + &rule(
+                "client",
+                "some",
+                &format!("host: {WEB}, workloadSelector: {{matchLabels: {{app: web}}}}"),
+            )
+            + &rule(
+                "client",
+                "others",
+                &format!("host: {WEB}, workloadSelector: {{matchLabels: {{app: other}}}}"),
+            );
+        assert_eq!(rule_for(&mesh(&rules), "client"), Some("some"));
+    }
+
+    #[test]
+    fn absences_are_read_too() {
+        let snapshot = mesh("").snapshot();
+        let proxy = sidecar("client");
+        let view = View::new(&snapshot, &proxy);
+        assert!(view.service(host(WEB)).is_none());
+        assert!(view.traffic_rule_for(host(WEB), Namespace::new("shop")).is_none());
+        let reads = view.into_reads();
+        let expected = [
+            Key::Services(host(WEB)),
+            Key::MeshConfig,
+            Key::RuleHosts(Namespace::new("client")),
+            Key::RuleHosts(Namespace::new("shop")),
+            Key::RuleHosts(Namespace::new("istio-system")),
+        ];
+        assert_eq!(noted(&reads), BTreeSet::from(expected));
+        assert_eq!(reads.attrs, [(Attr::RuleScope(host(WEB)), Answer::default())]);
+        assert!(reads.keys.is_sorted());
+    }
+
+    #[test]
+    fn a_question_is_asked_once() {
+        let snapshot = mesh("").snapshot();
+        let proxy = sidecar("client");
+        let view = View::new(&snapshot, &proxy);
+        for _ in 0..3 {
+            assert_eq!(view.namespace().as_str(), "client");
+            assert!(view.labels_contain(&labels(&[("app", "web")])));
+            assert!(view.labels_contain(&labels(&[])), "without asking");
+        }
+        assert_eq!(view.into_reads().attrs.len(), 2);
+    }
+
+    #[test]
+    fn of_several_services_of_one_host_the_clients_own_is_meant() {
+        let entry = |namespace: &str| {
+            format!(
+                "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a, namespace: {namespace}}}\nspec: {{hosts: [{WEB}], resolution: DNS, ports: [{{number: 80, name: http}}]}}\n---\n"
+            )
+        };
+        let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{port: 80}]}\n---\n";
+        let snapshot = mesh(&(entry("client") + &entry("shop") + service)).snapshot();
+        let meant = |client: &str| {
+            let proxy = sidecar(client);
+            let service = View::new(&snapshot, &proxy).service(host(WEB)).unwrap();
+            (service.namespace.as_str(), service.registry)
+        };
+        assert_eq!(meant("client"), ("client", Registry::ServiceEntry));
+        assert_eq!(meant("shop"), ("shop", Registry::Kubernetes));
+        assert_eq!(meant("other"), ("shop", Registry::Kubernetes));
+    }
+
+    #[test]
+    fn automatic_addresses_are_for_those_who_ask() {
+        let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, namespace: shop}\nspec: {hosts: [x.example.com], resolution: DNS, ports: [{number: 80, name: http}]}\n";
+        let snapshot = mesh(entry).snapshot();
+        let mut proxy = sidecar("client");
+        let addresses = |proxy: &Proxy| {
+            let view = View::new(&snapshot, proxy);
+            let service = view.service(host("x.example.com")).unwrap();
+            view.addresses(&service).len()
+        };
+        assert_eq!(addresses(&proxy), 0);
+        proxy.metadata.insert("DNS_CAPTURE".into(), "true".into());
+        assert_eq!(addresses(&proxy), 0);
+        proxy.metadata.insert("DNS_AUTO_ALLOCATE".into(), "true".into());
+        assert_eq!(addresses(&proxy), 1);
     }
 }

@@ -230,7 +230,7 @@ fn change(universe: &[Vec<Arc<Object>>], (object, version): Event) -> Change {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_history_ends_where_a_fresh_start_does(
