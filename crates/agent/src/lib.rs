@@ -1,7 +1,7 @@
 //! Floor 4: what stands beside a stock Envoy: its bootstrap, its supervision, its readiness.
 //!
 //! [`Bootstrap`] describes one proxy and renders the JSON that Envoy starts from; [`Envoy`] runs that
-//! proxy: spawns it, watches it, restarts it with back-off, drains and ends it; [`status`] answers on
+//! proxy, by [`Process`], which keeps any program running; [`status`] answers on
 //! the status port.
 //!
 //! What this crate deliberately is not: it makes no network namespace and loads no capture rules. All
@@ -18,13 +18,15 @@ mod backoff;
 mod bootstrap;
 mod bootstrap_static;
 mod envoy;
+mod process;
 mod stats_tags;
 pub mod status;
 
 pub use admin::{Admin, AdminError, Ready};
 pub use backoff::Backoff;
 pub use bootstrap::{Bootstrap, Kind, Locality};
-pub use envoy::{Envoy, SpawnError};
+pub use envoy::Envoy;
+pub use process::{Process, Restart, SpawnError};
 
 /// Envoy's admin interface, on the pod's loopback only.
 pub const ADMIN_PORT: u16 = 15000;

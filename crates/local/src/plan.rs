@@ -1,0 +1,351 @@
+//! The pods that a set of objects asks for. Pure: the same objects give the same pods, names included.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ostro_api::workload::{Container, EnvVar, PodSpec, TemplateMeta};
+use ostro_api::{Kind, Object, Spec};
+
+use crate::images::{Images, Program, Stand};
+
+/// Most pods one workload may ask for on one machine.
+const REPLICAS_MAX: u32 = 100;
+/// Says whether a pod gets a sidecar; a label or an annotation.
+const INJECT: &str = "sidecar.istio.io/inject";
+const HASH_LABEL: &str = "pod-template-hash";
+const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
+const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
+
+/// Names a pod. Order is that of output.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodName {
+    /// Of the pod.
+    pub namespace: String,
+    /// Of the pod, unique in its namespace.
+    pub name: String,
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.name, self.namespace)
+    }
+}
+
+/// How a pod's traffic is handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// Its own traffic is captured by a proxy beside it.
+    Sidecar,
+    /// It is a proxy.
+    Gateway,
+    /// Not at all.
+    None,
+}
+
+/// A port a container tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Services may refer to it; may be empty.
+    pub name: String,
+    /// Its number.
+    pub port: u16,
+    /// `TCP`, `UDP`, `SCTP`.
+    pub protocol: &'static str,
+}
+
+/// A container whose program is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The container's name.
+    pub container: String,
+    /// A path, or a name beside the `ostro` binary.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its environment, except for what depends on the pod's address.
+    pub env: BTreeMap<String, String>,
+}
+
+/// One pod, completely: two equal plans are the same pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPlan {
+    /// Its name.
+    pub name: PodName,
+    /// Kind and name of the workload that asked for it.
+    pub workload: (Kind, String),
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its service account.
+    pub service_account: String,
+    /// How its traffic is handled.
+    pub proxy: Proxy,
+    /// What runs in it.
+    pub runs: Vec<Run>,
+    /// Names of all its containers.
+    pub containers: Vec<(String, String)>,
+    /// Ports its containers tell of.
+    pub ports: Vec<Port>,
+    /// Of a StatefulSet: the headless service it is named under.
+    pub subdomain: String,
+}
+
+/// Why a workload, or part of one, is not run. The user's to mend; nothing else is affected.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum PlanError {
+    /// Nothing is known to stand in for an image.
+    #[error("{workload}: no entry of images.yaml matches image `{image}`; its pods are not started")]
+    Image {
+        /// Which workload, and where it was written.
+        workload: String,
+        /// As written.
+        image: String,
+    },
+    /// More replicas than one machine should run.
+    #[error("{workload}: {asked} replicas asked for, {REPLICAS_MAX} is the most; {REPLICAS_MAX} are started")]
+    Replicas {
+        /// Which workload, and where it was written.
+        workload: String,
+        /// As written.
+        asked: u32,
+    },
+}
+
+/// The pods of `objects`, and what could not be planned.
+pub fn plan<'a>(
+    objects: impl IntoIterator<Item = &'a Object>,
+    images: &Images,
+) -> (BTreeMap<PodName, PodPlan>, Vec<PlanError>) {
+    let mut pods = BTreeMap::new();
+    let mut errors = Vec::new();
+    for object in objects {
+        let (meta, spec, wanted, subdomain) = match &object.spec {
+            Spec::Workload(workload) => {
+                let template = &workload.template;
+                (&template.metadata, &template.spec, workload.replicas.unwrap_or(1), &workload.service_name)
+            }
+            Spec::Pod(pod) => {
+                let meta = TemplateMeta {
+                    labels: object.meta.labels.clone(),
+                    annotations: object.meta.annotations.clone(),
+                };
+                plan_workload(object, &meta, &pod.spec, (1, ""), images, &mut pods, &mut errors);
+                continue;
+            }
+            _ => continue,
+        };
+        plan_workload(object, meta, spec, (wanted, subdomain), images, &mut pods, &mut errors);
+    }
+    errors.sort();
+    errors.dedup();
+    (pods, errors)
+}
+
+fn plan_workload(
+    object: &Object,
+    meta: &TemplateMeta,
+    spec: &PodSpec,
+    (wanted, subdomain): (u32, &str),
+    images: &Images,
+    pods: &mut BTreeMap<PodName, PodPlan>,
+    errors: &mut Vec<PlanError>,
+) {
+    let workload = format!("{}: {}", object.origin, object.key());
+    if wanted > REPLICAS_MAX {
+        errors.push(PlanError::Replicas { workload: workload.clone(), asked: wanted });
+    }
+    let mut gateway = false;
+    let mut runs = Vec::new();
+    for container in &spec.containers {
+        match images.find(&container.image) {
+            Some(Stand::Gateway) => gateway = true,
+            Some(Stand::Program(program)) => runs.push((container, program)),
+            None => {
+                errors.push(PlanError::Image { workload, image: container.image.clone() });
+                return;
+            }
+        }
+    }
+    let hash = template_hash(object, meta, spec);
+    for replica in 0..wanted.min(REPLICAS_MAX) {
+        let name = PodName {
+            namespace: object.meta.namespace.as_str().to_owned(),
+            name: pod_name(object, &hash, replica),
+        };
+        let proxy = match (gateway, injected(meta)) {
+            (true, _) => Proxy::Gateway,
+            (false, true) => Proxy::Sidecar,
+            (false, false) => Proxy::None,
+        };
+        let pod = PodPlan {
+            workload: (object.meta.kind, object.meta.name.as_str().to_owned()),
+            labels: pod_labels(object, meta, &hash),
+            annotations: meta.annotations.clone(),
+            service_account: non_empty(&spec.service_account_name).unwrap_or("default").to_owned(),
+            proxy,
+            runs: runs.iter().map(|(container, program)| run(container, program, &name)).collect(),
+            containers: spec.containers.iter().map(|c| (c.name.clone(), c.image.clone())).collect(),
+            ports: spec.containers.iter().flat_map(|c| &c.ports).map(port).collect(),
+            subdomain: non_empty(&spec.subdomain).unwrap_or(subdomain).to_owned(),
+            name: name.clone(),
+        };
+        pods.insert(name, pod);
+    }
+}
+
+/// StatefulSets number their pods; the others' names also say which template a pod is of.
+fn pod_name(object: &Object, hash: &str, replica: u32) -> String {
+    let name = object.meta.name;
+    match object.meta.kind {
+        Kind::StatefulSet => format!("{name}-{replica}"),
+        _ => format!("{name}-{hash}-{replica}"),
+    }
+}
+
+fn pod_labels(object: &Object, meta: &TemplateMeta, hash: &str) -> BTreeMap<String, String> {
+    let mut labels = meta.labels.clone();
+    labels.insert(HASH_LABEL.to_owned(), hash.to_owned());
+    let of = |keys: &[&str]| keys.iter().find_map(|key| meta.labels.get(*key)).cloned();
+    let name = of(&[CANONICAL_NAME, "app.kubernetes.io/name", "app"]);
+    let revision = of(&[CANONICAL_REVISION, "app.kubernetes.io/version", "version"]);
+    labels.insert(CANONICAL_NAME.to_owned(), name.unwrap_or_else(|| object.meta.name.as_str().to_owned()));
+    labels.insert(CANONICAL_REVISION.to_owned(), revision.unwrap_or_else(|| "latest".to_owned()));
+    labels
+}
+
+fn injected(meta: &TemplateMeta) -> bool {
+    let says = meta.labels.get(INJECT).or_else(|| meta.annotations.get(INJECT));
+    says.is_none_or(|value| value != "false")
+}
+
+fn run(container: &Container, program: &Program, pod: &PodName) -> Run {
+    let mut env = program.env.clone();
+    env.insert("POD_NAME".to_owned(), pod.name.clone());
+    env.insert("POD_NAMESPACE".to_owned(), pod.namespace.clone());
+    for var in &container.env {
+        if let Some(value) = value_of(var, pod) {
+            env.insert(var.name.clone(), value);
+        }
+    }
+    let mut args = program.args.clone();
+    if program.container_args {
+        args.extend(container.args.iter().cloned());
+    }
+    Run { container: container.name.clone(), program: program.program.clone(), args, env }
+}
+
+/// A variable's value, as far as the runner can know it before the pod has an address.
+fn value_of(var: &EnvVar, pod: &PodName) -> Option<String> {
+    let Some(source) = &var.value_from else { return Some(var.value.clone()) };
+    match source.field_ref.as_ref()?.field_path.as_str() {
+        "metadata.name" => Some(pod.name.clone()),
+        "metadata.namespace" => Some(pod.namespace.clone()),
+        _ => None,
+    }
+}
+
+fn port(port: &ostro_api::workload::ContainerPort) -> Port {
+    Port { name: port.name.clone(), port: port.container_port, protocol: port.protocol.as_str() }
+}
+
+fn non_empty(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Eight hexadecimal digits that change whenever the template does. (FNV-1a: fixed for ever.)
+fn template_hash(object: &Object, meta: &TemplateMeta, spec: &PodSpec) -> String {
+    let text = format!("{}{meta:?}{spec:?}", object.key());
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    format!("{hash:08x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ostro_api::workload::{PodTemplate, Workload};
+    use ostro_api::{Meta, Origin};
+    use serde_json::json;
+
+    fn deployment(name: &str, image: &str, replicas: Option<u32>) -> Object {
+        let container = Container { name: "c".into(), image: image.into(), ..Container::default() };
+        let labels = BTreeMap::from([("app".to_owned(), name.to_owned())]);
+        Object {
+            meta: Meta {
+                kind: Kind::Deployment,
+                name: ostro_names::Name::new(name),
+                namespace: ostro_names::Namespace::new("shop"),
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+                creation_timestamp: None,
+                uid: String::new(),
+                deletion_timestamp: None,
+            },
+            origin: Origin { file: "shop.yaml".into(), line: 3 },
+            spec: Spec::Workload(Box::new(Workload {
+                replicas,
+                template: PodTemplate {
+                    metadata: TemplateMeta { labels, ..TemplateMeta::default() },
+                    spec: PodSpec { containers: vec![container], ..PodSpec::default() },
+                },
+                ..Workload::default()
+            })),
+        }
+    }
+
+    fn images() -> Images {
+        let map = json!({"images": [
+            {"match": "x/web", "program": "web", "env": {"A": "1"}},
+            {"match": "auto", "gateway": true},
+        ]});
+        Images::from_value(map).unwrap()
+    }
+
+    #[test]
+    fn replicas_become_pods_with_stable_names() {
+        let object = deployment("web", "x/web:1", Some(2));
+        let (pods, errors) = plan([&object], &images());
+        assert!(errors.is_empty());
+        assert_eq!(pods.len(), 2);
+        assert_eq!(plan([&object], &images()).0, pods);
+        for (replica, pod) in pods.values().enumerate() {
+            assert!(pod.name.name.starts_with("web-") && pod.name.name.ends_with(&format!("-{replica}")));
+            assert_eq!(pod.labels["service.istio.io/canonical-name"], "web");
+            assert_eq!(pod.proxy, Proxy::Sidecar);
+            assert_eq!(pod.runs[0].env["A"], "1");
+            assert_eq!(pod.runs[0].env["POD_NAME"], pod.name.name);
+        }
+        let changed = plan([&deployment("web", "x/web:2", Some(2))], &images()).0;
+        assert!(changed.keys().all(|name| !pods.contains_key(name)), "a new template makes new pods");
+    }
+
+    #[test]
+    fn an_unknown_image_concerns_its_own_workload_only() {
+        let objects = [deployment("a", "x/other", None), deployment("b", "x/web", None)];
+        let (pods, errors) = plan(&objects, &images());
+        assert_eq!(pods.len(), 1);
+        assert_eq!(errors.len(), 1);
+        let text = errors[0].to_string();
+        assert!(text.contains("shop.yaml:3") && text.contains("`x/other`"), "{text}");
+    }
+
+    #[test]
+    fn too_many_replicas_are_cut_and_said() {
+        let (pods, errors) = plan([&deployment("a", "x/web", Some(5_000))], &images());
+        assert_eq!(pods.len(), 100);
+        assert!(matches!(errors[..], [PlanError::Replicas { asked: 5_000, .. }]));
+    }
+
+    #[test]
+    fn the_proxys_own_image_makes_a_gateway_and_injection_can_be_refused() {
+        let (pods, _) = plan([&deployment("gw", "auto", None)], &images());
+        assert!(pods.values().all(|pod| pod.proxy == Proxy::Gateway && pod.runs.is_empty()));
+        let mut plain = deployment("web", "x/web", None);
+        if let Spec::Workload(workload) = &mut plain.spec {
+            workload.template.metadata.annotations.insert(INJECT.into(), "false".into());
+        }
+        assert!(plan([&plain], &images()).0.values().all(|pod| pod.proxy == Proxy::None));
+    }
+}
