@@ -146,7 +146,7 @@ impl Reader<'_> {
 }
 
 /// The documents of a part of a file; text that is not UTF-8 is one that could not be built.
-fn documents(bytes: &[u8], lines_before: u32, nodes: &mut usize) -> Vec<Document> {
+pub(crate) fn documents(bytes: &[u8], lines_before: u32, nodes: &mut usize) -> Vec<Document> {
     match std::str::from_utf8(bytes) {
         Ok(text) => yaml::parse(text, Place::Lines(lines_before), nodes),
         Err(error) => {
