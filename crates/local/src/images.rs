@@ -140,8 +140,16 @@ mod tests {
     #[test]
     fn patterns_match_names_without_tags() {
         for (pattern, image, expected) in [
-            ("*/examples-bookinfo-ratings-v1", "registry.istio.io/release/examples-bookinfo-ratings-v1:1.20.3", true),
-            ("*/examples-bookinfo-ratings-v1", "docker.io/istio/examples-bookinfo-ratings-v1@sha256:00", true),
+            (
+                "*/examples-bookinfo-ratings-v1",
+                "registry.istio.io/release/examples-bookinfo-ratings-v1:1.20.3",
+                true,
+            ),
+            (
+                "*/examples-bookinfo-ratings-v1",
+                "docker.io/istio/examples-bookinfo-ratings-v1@sha256:00",
+                true,
+            ),
             ("*/examples-bookinfo-ratings-v1", "examples-bookinfo-ratings-v1", false),
             ("auto", "auto", true),
             ("auto", "autos", false),

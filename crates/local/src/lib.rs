@@ -24,5 +24,20 @@
 //! * Every process is started by a thread that lives as long as its pod, and is killed by the kernel should
 //!   that thread end: nothing outlives the runner, not even one that was killed.
 
+pub mod cluster;
+mod control;
+mod expose;
+mod furnish;
+pub mod images;
+mod ingress;
 pub mod link;
+mod node;
 pub mod place;
+pub mod plan;
+mod pod;
+mod rules;
+mod runner;
+pub mod services;
+pub mod status;
+pub mod tools;
+pub mod up;

@@ -65,6 +65,11 @@ impl Place {
         self.handle.spawn(task)
     }
 
+    /// For running tasks in it without holding it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
     /// Its network namespace.
     pub fn netns(&self) -> BorrowedFd<'_> {
         self.netns.as_fd()

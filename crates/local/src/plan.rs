@@ -256,9 +256,8 @@ fn non_empty(text: &str) -> Option<&str> {
 /// Eight hexadecimal digits that change whenever the template does. (FNV-1a: fixed for ever.)
 fn template_hash(object: &Object, meta: &TemplateMeta, spec: &PodSpec) -> String {
     let text = format!("{}{meta:?}{spec:?}", object.key());
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash =
+        text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{hash:08x}")
 }
 

@@ -11,10 +11,13 @@ use ostro_api::{Object, Spec};
 use ostro_mesh::vip;
 use serde_json::{Value, json};
 
-use crate::plan::PodPlan;
+use crate::plan::{PodPlan, Proxy};
 
 /// The mesh's DNS domain.
 pub const DOMAIN: &str = "cluster.local";
+
+/// The port by which a gateway's service takes plain HTTP.
+const HTTP_PORT: u16 = 80;
 
 /// A pod as services see it.
 #[derive(Clone, Debug)]
@@ -167,7 +170,8 @@ pub fn hosts(
     }
     for entry in entries {
         let address = entry.addresses.iter().find_map(|a| a.trim_end_matches("/32").parse::<Ipv4Addr>().ok());
-        let names: Vec<&str> = entry.hosts.iter().map(AsRef::as_ref).filter(|h: &&str| !h.contains('*')).collect();
+        let names: Vec<&str> =
+            entry.hosts.iter().map(AsRef::as_ref).filter(|h: &&str| !h.contains('*')).collect();
         if let Some(address) = address
             && !names.is_empty()
         {
@@ -179,7 +183,9 @@ pub fn hosts(
 
 fn headless(text: &mut String, known: &Known<'_>, pods: &[Live<'_>], names: &str) {
     let counts = |pod: &&Live<'_>| {
-        selects(known, pod.plan) && !pod.terminating && (pod.ready || known.service.publish_not_ready_addresses)
+        selects(known, pod.plan)
+            && !pod.terminating
+            && (pod.ready || known.service.publish_not_ready_addresses)
     };
     for pod in pods.iter().filter(counts) {
         line(text, pod.ip, names);
@@ -214,18 +220,18 @@ fn host_names(name: &str, home: &str, from: &str) -> String {
     names
 }
 
-/// Where a port of a service leads, at the ready pods behind it: for callers outside the mesh.
-pub fn backends(
-    services: &[Known<'_>],
-    pods: &[Live<'_>],
-    (namespace, name): (&str, &str),
-    port: u16,
-) -> Vec<(Ipv4Addr, u16)> {
-    let Some(known) = services.iter().find(|k| k.namespace == namespace && k.name == name) else {
+/// Where the way in from outside leads: the HTTP port of the first service that selects a gateway, at its
+/// ready pods.
+pub fn ingress_backends(services: &[Known<'_>], pods: &[Live<'_>]) -> Vec<(Ipv4Addr, u16)> {
+    let gateways: Vec<&Live<'_>> = pods.iter().filter(|pod| pod.plan.proxy == Proxy::Gateway).collect();
+    let leads_in = |known: &&Known<'_>| {
+        !known.service.selector.is_empty() && gateways.iter().any(|pod| selects(known, pod.plan))
+    };
+    let Some(known) = services.iter().find(leads_in) else { return Vec::new() };
+    let tcp = || known.service.ports.iter().filter(|port| port.protocol == TransportProtocol::Tcp);
+    let Some(port) = tcp().find(|port| port.port == HTTP_PORT).or_else(|| tcp().next()) else {
         return Vec::new();
     };
-    let wanted = |p: &&ServicePort| p.port == port && p.protocol == TransportProtocol::Tcp;
-    let Some(port) = known.service.ports.iter().find(wanted) else { return Vec::new() };
-    let ready = pods.iter().filter(|pod| pod.ready && !pod.terminating && selects(known, pod.plan));
+    let ready = gateways.iter().filter(|pod| pod.ready && !pod.terminating && selects(known, pod.plan));
     ready.filter_map(|pod| Some((pod.ip, target(port, pod.plan)?))).collect()
 }

@@ -1,0 +1,51 @@
+//! The control plane, as a process of its own in the mesh's namespace: killed, it is started again, and the
+//! mesh runs on meanwhile.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ostro_agent::{Process, Restart};
+use tokio_util::sync::CancellationToken;
+
+use crate::link::BRIDGE;
+use crate::place::Place;
+
+/// Plaintext xDS.
+pub const XDS_PORT: u16 = 15010;
+/// Metrics and debug pages.
+pub const HTTP_PORT: u16 = 15014;
+/// Time between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Where pods reach it.
+pub fn xds() -> SocketAddr {
+    (BRIDGE, XDS_PORT).into()
+}
+
+/// Keeps `ostro control` running in `mesh` until `stop`.
+pub fn keep(mesh: &Place, ostro: &Path, paths: &[PathBuf], state: &Path, stop: CancellationToken) {
+    let mut args: Vec<OsString> = ["control", "--xds"].map(OsString::from).to_vec();
+    args.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, XDS_PORT)).to_string().into());
+    args.push("--http".into());
+    args.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, HTTP_PORT)).to_string().into());
+    args.push("--state-dir".into());
+    args.push(state.join("control").into());
+    args.extend(paths.iter().map(OsString::from));
+    let process = Process {
+        name: "the control plane".to_owned(),
+        program: ostro.to_owned(),
+        args,
+        env: Vec::new(),
+        log: Some(state.join("control.log")),
+        user: None,
+        restart: Restart::Always,
+        grace: GRACE,
+    };
+    mesh.spawn(async move {
+        if let Err(error) = process.keep(stop, std::future::ready(())).await {
+            tracing::error!(%error, "the control plane was not started");
+        }
+    });
+}

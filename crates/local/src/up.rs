@@ -1,0 +1,193 @@
+//! A mesh brought up: everything wired, and a handle to watch and end it.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ostro_sources::{Follower, Options as SourceOptions};
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::ClusterDir;
+use crate::control;
+use crate::expose::expose;
+use crate::images::Images;
+use crate::link::{self, BRIDGE, LinkError};
+use crate::place::Place;
+use crate::pod::Settings;
+use crate::runner::Runner;
+use crate::status::Status;
+
+/// What to bring up, and with what.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The user's files and directories.
+    pub paths: Vec<PathBuf>,
+    /// Directory for everything the mesh writes; one mesh at a time.
+    pub state: PathBuf,
+    /// Which program stands in for an image.
+    pub images: Images,
+    /// The `ostro` binary: the control plane is a subcommand of it.
+    pub ostro: PathBuf,
+    /// Stock Envoy.
+    pub envoy: PathBuf,
+    /// Where programs named without a slash are.
+    pub programs: PathBuf,
+    /// Where the ingress gateway is reached from the host; port 0 means one that is free.
+    pub ingress: SocketAddr,
+    /// Where the control plane's metrics and debug pages are reached from the host.
+    pub control_http: SocketAddr,
+    /// How long a proxy that goes away lets requests end.
+    pub drain: Duration,
+}
+
+/// Why there is no mesh.
+#[derive(Debug, thiserror::Error)]
+pub enum UpError {
+    /// A file or directory. The user's to mend.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another mesh uses the state directory.
+    #[error("{0} is in use by another mesh; choose another with --state-dir")]
+    InUse(PathBuf),
+    /// No namespaces: no root, or no kernel support.
+    #[error("cannot make network namespaces: {0} (`ostro up` needs root)")]
+    Place(#[source] io::Error),
+    /// No network in them.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A port of the host.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Files cannot be followed.
+    #[error("cannot follow files: {0}")]
+    Follow(#[source] io::Error),
+}
+
+/// A mesh that runs. Dropping it ends it, but does not wait; [`Mesh::end`] does.
+#[derive(Debug)]
+pub struct Mesh {
+    status: watch::Receiver<Status>,
+    ingress: SocketAddr,
+    control_http: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Mesh {
+    /// Brings a mesh up. Returns once the ground is laid; pods start after that (see [`Mesh::ready`]).
+    pub async fn start(options: Options) -> Result<Self, UpError> {
+        let state = options.state.clone();
+        let lock = lay_ground(&state)?;
+        let file_error = |path: PathBuf| move |source| UpError::File { path, source };
+        let cluster_dir = state.join("cluster");
+        let cluster = ClusterDir::empty(&cluster_dir).map_err(file_error(cluster_dir.clone()))?;
+
+        let mesh = Place::open("ostro-mesh", || Ok(())).map_err(UpError::Place)?;
+        link::bridge(&mesh).await?;
+        let (targets, ingress_targets) = watch::channel(Vec::new());
+        let listen = |address, targets| {
+            expose(&mesh, address, targets).map_err(|source| UpError::Listen { address, source })
+        };
+        let ingress = listen(options.ingress, ingress_targets)?;
+        let (_, control_targets) = watch::channel(vec![(BRIDGE, control::HTTP_PORT)]);
+        let control_http = listen(options.control_http, control_targets)?;
+
+        let stop = CancellationToken::new();
+        let mut followed = options.paths.clone();
+        followed.push(cluster_dir);
+        control::keep(&mesh, &options.ostro, &followed, &state, stop.clone());
+
+        let sources = SourceOptions { paths: options.paths, state: Some(state.join("runner")) };
+        let follower = Follower::start(sources).map_err(UpError::Follow)?;
+        let settings = Settings {
+            envoy: options.envoy,
+            programs: options.programs,
+            pods: state.join("pods"),
+            xds: control::xds(),
+            drain: options.drain,
+        };
+        let (tell, status) = watch::channel(Status::default());
+        let runner = Runner::new(mesh, settings, options.images, cluster, targets, tell);
+        let running = runner.run(follower, stop.clone());
+        let task = tokio::spawn(async move {
+            running.await;
+            drop(lock);
+        });
+        Ok(Self { status, ingress, control_http, stop, task })
+    }
+
+    /// Where the ingress gateway is reached from the host.
+    pub fn ingress(&self) -> SocketAddr {
+        self.ingress
+    }
+
+    /// Where the control plane's metrics and debug pages are reached from the host.
+    pub fn control_http(&self) -> SocketAddr {
+        self.control_http
+    }
+
+    /// The mesh now.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Waits until every pod takes requests; the status then, or after `limit` whatever it is.
+    pub async fn ready(&self, limit: Duration) -> Status {
+        let mut status = self.status.clone();
+        let _ = tokio::time::timeout(limit, status.wait_for(Status::is_ready)).await;
+        self.status()
+    }
+
+    /// Waits for the mesh to end by itself, which it does only if files can no longer be followed.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.task).await;
+    }
+
+    /// Ends every process of the mesh; its namespaces go with them.
+    pub async fn end(mut self) {
+        self.stop.cancel();
+        self.ended().await;
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// The state directory, ours alone while the file is held.
+fn lay_ground(state: &PathBuf) -> Result<File, UpError> {
+    let fail = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| UpError::File { path, source }
+    };
+    fs::create_dir_all(state).map_err(fail(state))?;
+    let path = state.join("lock");
+    let lock = File::create(&path).map_err(fail(&path))?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(UpError::InUse(state.clone()));
+    }
+    // Of an earlier run; its pods are gone.
+    match fs::remove_dir_all(state.join("pods")) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(UpError::File { path: state.join("pods"), source })
+        }
+        _ => Ok(lock),
+    }
+}
