@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ostro_agent::{Process, Restart};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::link::BRIDGE;
@@ -16,12 +17,28 @@ use crate::place::Place;
 pub const XDS_PORT: u16 = 15010;
 /// Metrics and debug pages.
 pub const HTTP_PORT: u16 = 15014;
+/// How often a starting control plane is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 /// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Where pods reach it.
 pub fn xds() -> SocketAddr {
     (BRIDGE, XDS_PORT).into()
+}
+
+/// Waits until the control plane takes connections, at most `limit`: proxies started earlier would work all
+/// the same, but begin by complaining.
+pub async fn listening(mesh: &Place, limit: Duration) -> bool {
+    let task = mesh.spawn(async move {
+        let connected = async {
+            while TcpStream::connect(xds()).await.is_err() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(limit, connected).await.is_ok()
+    });
+    task.await.unwrap_or(false)
 }
 
 /// Keeps `ostro control` running in `mesh` until `stop`.

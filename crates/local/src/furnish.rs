@@ -41,41 +41,51 @@ impl Inside {
     }
 }
 
-/// What will be mounted where. The sources are open files, so they are found even if a mount hides their
-/// paths.
-#[derive(Debug)]
+/// What a pod is to find inside.
+#[derive(Clone, Debug)]
 pub struct Furniture {
-    dir: File,
-    mounts: Vec<(File, PathBuf)>,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Envoy.
+    pub envoy: PathBuf,
+    /// Its programs, in the order of its plan.
+    pub programs: Vec<PathBuf>,
+    /// Its host name.
+    pub hostname: String,
 }
 
 impl Furniture {
-    /// Opens everything; fails for what is not there.
-    pub fn collect(dir: &Path, envoy: &Path, programs: &[PathBuf]) -> io::Result<Self> {
-        let mut mounts = vec![(open(envoy)?, Inside::envoy())];
-        for (index, program) in programs.iter().enumerate() {
+    /// Sources and targets, the sources open: so they are found even once a mount hides their paths.
+    fn mounts(&self) -> io::Result<Vec<(File, PathBuf)>> {
+        let mut mounts = vec![
+            (open(&self.dir.join(HOSTS))?, "/etc/hosts".into()),
+            (open(&self.dir.join(RESOLV))?, "/etc/resolv.conf".into()),
+            (open(&self.envoy)?, Inside::envoy()),
+        ];
+        for (index, program) in self.programs.iter().enumerate() {
             mounts.push((open(program)?, Inside::program(index)));
         }
-        mounts.push((open(&dir.join(HOSTS))?, "/etc/hosts".into()));
-        mounts.push((open(&dir.join(RESOLV))?, "/etc/resolv.conf".into()));
-        Ok(Self { dir: open(dir)?, mounts })
+        Ok(mounts)
     }
-}
 
-/// Mounts it all, in the calling thread's mount namespace, and sets host name and network options.
-pub fn furnish(furniture: &Furniture, hostname: &str) -> io::Result<()> {
-    mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0755")?;
-    fs::create_dir("/run/pod")?;
-    mount_bind(magic_path(&furniture.dir), Path::new("/run/pod"))?;
-    for (source, target) in &furniture.mounts {
-        if target.starts_with("/run") {
-            File::create(target)?;
+    /// Mounts it all in the calling thread's mount namespace, which must be the pod's already (the kernel
+    /// refuses sources from another), and sets host name and network options.
+    pub fn install(&self) -> io::Result<()> {
+        let dir = open(&self.dir)?;
+        let mounts = self.mounts()?;
+        mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0755")?;
+        fs::create_dir("/run/pod")?;
+        mount_bind(magic_path(&dir), Path::new("/run/pod"))?;
+        for (source, target) in &mounts {
+            if target.starts_with("/run") {
+                File::create(target)?;
+            }
+            mount_bind(magic_path(source), target)?;
         }
-        mount_bind(magic_path(source), target)?;
+        rustix::system::sethostname(self.hostname.as_bytes())?;
+        // Programs and gateways listen on ports below 1024 without being root, as in Kubernetes.
+        fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
     }
-    rustix::system::sethostname(hostname.as_bytes())?;
-    // Programs and gateways listen on ports below 1024 without being root, as in Kubernetes.
-    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
 }
 
 /// The path by which the kernel finds an open file, wherever it is.

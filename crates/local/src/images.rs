@@ -19,7 +19,9 @@
 //! A program without a slash is looked for beside the `ostro` binary.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use ostro_api::Complaint;
 use serde::Deserialize;
 
 /// What runs in place of an image.
@@ -51,6 +53,17 @@ pub struct Images(Vec<(String, Stand)>);
 /// What is wrong with an image map. The user's to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum ImagesError {
+    /// It cannot be read.
+    #[error("{path}: {source}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not YAML.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Text(Vec<Complaint>),
     /// It does not have the form above.
     #[error("the image map is not of the form `images: [{{match, program, args, env}}]`: {0}")]
     Form(#[from] serde_json::Error),
@@ -81,6 +94,26 @@ struct Entry {
 }
 
 impl Images {
+    /// The programs this repository brings (`samples/images.yaml`).
+    pub fn built_in() -> Result<Self, ImagesError> {
+        Self::parse("samples/images.yaml", include_bytes!("../../../samples/images.yaml"))
+    }
+
+    /// Reads an image map from a file.
+    pub fn read(path: &Path) -> Result<Self, ImagesError> {
+        let bytes =
+            std::fs::read(path).map_err(|source| ImagesError::File { path: path.to_owned(), source })?;
+        Self::parse(&path.display().to_string(), &bytes)
+    }
+
+    fn parse(name: &str, bytes: &[u8]) -> Result<Self, ImagesError> {
+        let (value, complaints) = ostro_api::parse_value(name, bytes);
+        match complaints.is_empty() {
+            true => Self::from_value(value),
+            false => Err(ImagesError::Text(complaints)),
+        }
+    }
+
     /// Reads an image map.
     pub fn from_value(value: serde_json::Value) -> Result<Self, ImagesError> {
         let file: File = serde_json::from_value(value)?;
@@ -161,6 +194,17 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, bare_name(image)), expected, "{pattern} {image}");
         }
+    }
+
+    #[test]
+    fn the_built_in_map_knows_public_samples() {
+        let images = Images::built_in().unwrap();
+        let reviews = images.find("docker.io/istio/examples-bookinfo-reviews-v3:1.20.3");
+        let Some(Stand::Program(program)) = reviews else { panic!("{reviews:?}") };
+        assert_eq!(program.args, ["reviews", "--version", "v3"]);
+        assert_eq!(images.find("auto"), Some(&Stand::Gateway));
+        assert_eq!(images.find("docker.io/istio/proxyv2:1.31.0"), Some(&Stand::Gateway));
+        assert_eq!(images.find("docker.io/library/nginx:1"), None);
     }
 
     #[test]

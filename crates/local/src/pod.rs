@@ -100,11 +100,13 @@ impl Pod {
     ) -> Result<Self, PodError> {
         let dir = settings.pods.join(plan.name.to_string());
         prepare(&dir, plan, settings, ip, &hosts)?;
-        let furniture = Furniture::collect(&dir, &settings.envoy, &programs(plan, settings))
-            .map_err(|source| PodError::File { path: dir.clone(), source })?;
-        let name = plan.name.name.clone();
-        let place =
-            Place::open(&name, move || furnish::furnish(&furniture, &name)).map_err(PodError::Place)?;
+        let furniture = Furniture {
+            dir: dir.clone(),
+            envoy: settings.envoy.clone(),
+            programs: programs(plan, settings),
+            hostname: plan.name.name.clone(),
+        };
+        let place = Place::open(&plan.name.name, move || furniture.install()).map_err(PodError::Place)?;
         link::attach(mesh, &place, serial, ip).await?;
         if plan.proxy == Proxy::Sidecar {
             rules::load(&place, &ostro_capture::redirect(&Capture::sidecar())).await?;

@@ -309,7 +309,7 @@ fn entries(objects: &[Arc<Object>]) -> Vec<&ostro_api::service_entry::ServiceEnt
     objects
         .iter()
         .filter_map(|object| match &object.spec {
-            Spec::ServiceEntry(entry) => Some(entry),
+            Spec::ServiceEntry(entry) => Some(entry.as_ref()),
             _ => None,
         })
         .collect()

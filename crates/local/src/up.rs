@@ -22,6 +22,9 @@ use crate::pod::Settings;
 use crate::runner::Runner;
 use crate::status::Status;
 
+/// How long the start waits for the control plane to listen.
+const CONTROL_MAX: Duration = Duration::from_secs(5);
+
 /// What to bring up, and with what.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -111,6 +114,9 @@ impl Mesh {
         let mut followed = options.paths.clone();
         followed.push(cluster_dir);
         control::keep(&mesh, &options.ostro, &followed, &state, stop.clone());
+        if !control::listening(&mesh, CONTROL_MAX).await {
+            tracing::warn!("the control plane does not listen yet; pods wait for it");
+        }
 
         let sources = SourceOptions { paths: options.paths, state: Some(state.join("runner")) };
         let follower = Follower::start(sources).map_err(UpError::Follow)?;
@@ -123,9 +129,9 @@ impl Mesh {
         };
         let (tell, status) = watch::channel(Status::default());
         let runner = Runner::new(mesh, settings, options.images, cluster, targets, tell);
-        let running = runner.run(follower, stop.clone());
+        let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            running.await;
+            runner.run(follower, stopped).await;
             drop(lock);
         });
         Ok(Self { status, ingress, control_http, stop, task })
@@ -155,7 +161,11 @@ impl Mesh {
 
     /// Waits for the mesh to end by itself, which it does only if files can no longer be followed.
     pub async fn ended(&mut self) {
-        let _ = (&mut self.task).await;
+        // A finished task may have been waited for already.
+        if !self.task.is_finished() {
+            // A panic was reported where it happened.
+            let _ = (&mut self.task).await;
+        }
     }
 
     /// Ends every process of the mesh; its namespaces go with them.

@@ -4,6 +4,7 @@
 //! a variant below, and an arm in [`Command::run`]. A command that needs the async runtime starts it with
 //! [`block_on`].
 
+mod up;
 mod validate;
 
 use std::error::Error;
@@ -19,6 +20,8 @@ pub type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 pub enum Command {
     /// Checks files of Kubernetes and Istio objects without a mesh.
     Validate(validate::Args),
+    /// Runs a whole mesh on this machine, from files (needs root).
+    Up(up::Args),
 }
 
 impl Command {
@@ -26,12 +29,12 @@ impl Command {
     pub fn run(self) -> Outcome {
         match self {
             Command::Validate(args) => args.run(),
+            Command::Up(args) => args.run(),
         }
     }
 }
 
 /// Runs a future to its end on a new multi-threaded runtime.
-#[allow(dead_code, reason = "used by the commands that serve; `validate` alone needs no runtime")]
 pub fn block_on<F: Future<Output = Outcome>>(future: F) -> Outcome {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
