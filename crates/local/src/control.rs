@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ostro_agent::{Process, Restart};
+use ostro_mesh::vip::LOCAL_RANGE;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,9 @@ pub fn keep(mesh: &Place, ostro: &Path, paths: &[PathBuf], state: &Path, stop: C
     args.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, HTTP_PORT)).to_string().into());
     args.push("--state-dir".into());
     args.push(state.join("control").into());
+    args.push("--cluster-ip-range".into());
+    args.push(LOCAL_RANGE.to_string().into());
+    args.push("--file".into());
     args.extend(paths.iter().map(OsString::from));
     let process = Process {
         name: "the control plane".to_owned(),
