@@ -112,10 +112,12 @@ pub(crate) fn header(at: &At<'_>) -> Option<Header> {
     let api_version = required_text(at, "apiVersion", "such as v1 or networking.istio.io/v1");
     let kind = required_text(at, "kind", "such as Service or VirtualService");
     let metadata = at.field("metadata");
-    let raw = metadata.is_set().then(|| RawMeta::decode(&metadata)).unwrap_or_default();
-    if !metadata.is_set() {
+    let raw = if metadata.is_set() {
+        RawMeta::decode(&metadata)
+    } else {
         metadata.complain("nothing", "metadata with a name");
-    }
+        RawMeta::default()
+    };
     let (api_version, kind) = (api_version?, kind?);
     let (kind_id, namespaced) = kind_of(at, &api_version, &kind)?;
     let meta = meta(&metadata, raw, kind_id, namespaced)?;
@@ -278,8 +280,7 @@ fn config_map(at: &At<'_>, header: &Header) -> Spec {
         mesh.refuse("YAML inside text: begin it with |");
         return other(header);
     };
-    let Mark { line, .. } = mesh.mark();
-    let place = if scalar.literal { Place::Inside(line) } else { Place::At(mesh.mark()) };
+    let place = if scalar.literal { inside(mesh.mark(), &scalar.text) } else { Place::At(mesh.mark()) };
     let mut nodes = limits::DOCUMENT_NODES;
     let mut config = MeshConfig::default();
     for (index, Document { root, faults }) in
@@ -296,6 +297,12 @@ fn config_map(at: &At<'_>, header: &Header) -> Spec {
         }
     }
     Spec::MeshConfig(Box::new(config))
+}
+
+/// Where a block scalar's lines stand: its mark is in the first line that is not blank.
+fn inside(mark: Mark, text: &str) -> Place {
+    let blank = text.bytes().take_while(|&b| b == b'\n').count();
+    Place::Inside(mark.line.saturating_sub(1).saturating_sub(u32::try_from(blank).unwrap_or(u32::MAX)))
 }
 
 /// Reads a MeshConfig.

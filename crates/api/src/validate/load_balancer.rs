@@ -85,7 +85,7 @@ fn is_prime(number: u64) -> bool {
         return number > 0;
     }
     number % 2 == 1
-        && (3..).step_by(2).take_while(|factor| factor * factor <= number).all(|f| number % f != 0)
+        && (3..).step_by(2).take_while(|factor| factor * factor <= number).all(|f| !number.is_multiple_of(f))
 }
 
 /// Rules of preference by place; MeshConfig has one too.
