@@ -28,6 +28,10 @@ pub enum Key {
     HostsOnPort(u16),
     /// The hosts with this address among their addresses (exact addresses only, no prefixes).
     HostsAt(IpAddr),
+    /// The hosts that other names stand for (Kubernetes ExternalName).
+    AliasTargets,
+    /// The other names of this host.
+    Aliases(Host),
     /// The endpoints behind a hostname, all namespaces, all ports.
     Endpoints(Host),
     /// What listens at a workload address: the service ports whose endpoint it is.

@@ -77,5 +77,15 @@ pub enum Attr {
     ServiceScope(Host),
 }
 
+impl Attr {
+    /// Whether the answer depends on the proxy's namespace and on nothing else of the proxy.
+    pub fn is_of_namespace(&self) -> bool {
+        matches!(
+            self,
+            Attr::HostScope | Attr::RouteScope | Attr::In(_) | Attr::RuleScope(_) | Attr::ServiceScope(_)
+        )
+    }
+}
+
 /// An answer to an [`Attr`].
 pub type Answer = Name;

@@ -272,12 +272,32 @@ fn project(
         touched,
     );
     enter(&mut snapshot.hosts_on_port, host, (ports(old), ports(new)), Key::HostsOnPort, touched);
+    let targets = (alias_targets(old), alias_targets(new));
+    let moved: BTreeSet<Host> = targets.0.symmetric_difference(&targets.1).copied().collect();
+    enter(&mut snapshot.aliases, host, targets, Key::Aliases, touched);
+    for target in moved {
+        touched.note(Key::AliasTargets);
+        if snapshot.aliases.contains_key(&target) {
+            snapshot.alias_targets.insert(target);
+        } else {
+            snapshot.alias_targets.remove(&target);
+        }
+    }
     enter(&mut snapshot.hosts_at, host, (addresses(old), addresses(new)), Key::HostsAt, touched);
 }
 
 fn ports(services: &[Arc<Service>]) -> BTreeSet<u16> {
     let ports = services.iter().flat_map(|service| &service.ports);
     ports.filter(|port| port.protocol != Protocol::Udp).map(|port| port.number).collect()
+}
+
+/// What a host is only another name of.
+fn alias_targets(services: &[Arc<Service>]) -> BTreeSet<Host> {
+    let target = |service: &Arc<Service>| match service.resolution {
+        Resolution::Alias(target) => Some(target),
+        _ => None,
+    };
+    services.iter().filter_map(target).collect()
 }
 
 fn addresses(services: &[Arc<Service>]) -> BTreeSet<IpAddr> {

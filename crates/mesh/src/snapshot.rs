@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub(crate) namespace_hosts: HashMap<Namespace, Hosts>,
     pub(crate) hosts_on_port: HashMap<u16, Hosts>,
     pub(crate) hosts_at: HashMap<IpAddr, Hosts>,
+    pub(crate) alias_targets: Hosts,
+    pub(crate) aliases: HashMap<Host, Hosts>,
     pub(crate) endpoints: HashMap<Host, List<Endpoint>>,
     pub(crate) instances_at: HashMap<IpAddr, List<Instance>>,
     pub(crate) mesh_routes: HashMap<Host, List<Arc<RouteRules>>>,
@@ -64,6 +66,8 @@ impl Snapshot {
             Key::NamespaceHosts(name) => self.namespace_hosts.get(&name) == other.namespace_hosts.get(&name),
             Key::HostsOnPort(port) => self.hosts_on_port.get(&port) == other.hosts_on_port.get(&port),
             Key::HostsAt(address) => self.hosts_at.get(&address) == other.hosts_at.get(&address),
+            Key::AliasTargets => self.alias_targets == other.alias_targets,
+            Key::Aliases(host) => self.aliases.get(&host) == other.aliases.get(&host),
             Key::Endpoints(host) => self.endpoints.get(&host) == other.endpoints.get(&host),
             Key::InstancesAt(address) => self.instances_at.get(&address) == other.instances_at.get(&address),
             Key::MeshRoutes(host) => self.mesh_routes.get(&host) == other.mesh_routes.get(&host),
@@ -88,12 +92,18 @@ impl Snapshot {
 
     /// Every key that has a value here, sorted; all other keys stand for absences.
     pub fn keys(&self) -> BTreeSet<Key> {
-        let mut keys =
-            BTreeSet::from([Key::MeshConfig, Key::PublicHosts, Key::PublicRouteHosts, Key::Gateways]);
+        let mut keys = BTreeSet::from([
+            Key::MeshConfig,
+            Key::PublicHosts,
+            Key::AliasTargets,
+            Key::PublicRouteHosts,
+            Key::Gateways,
+        ]);
         keys.extend(self.services.keys().copied().map(Key::Services));
         keys.extend(self.namespace_hosts.keys().copied().map(Key::NamespaceHosts));
         keys.extend(self.hosts_on_port.keys().copied().map(Key::HostsOnPort));
         keys.extend(self.hosts_at.keys().copied().map(Key::HostsAt));
+        keys.extend(self.aliases.keys().copied().map(Key::Aliases));
         keys.extend(self.endpoints.keys().copied().map(Key::Endpoints));
         keys.extend(self.instances_at.keys().copied().map(Key::InstancesAt));
         keys.extend(self.mesh_routes.keys().copied().map(Key::MeshRoutes));
@@ -120,6 +130,10 @@ impl Snapshot {
 
     pub(crate) fn hosts_at(&self, address: IpAddr) -> Hosts {
         self.hosts_at.get(&address).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn aliases(&self, host: Host) -> Hosts {
+        self.aliases.get(&host).cloned().unwrap_or_default()
     }
 
     pub(crate) fn endpoints(&self, host: Host) -> List<Endpoint> {

@@ -15,7 +15,7 @@ use ostro_names::{Host, Name, Namespace};
 
 use crate::attr;
 use crate::key::{Key, KeyId};
-use crate::model::{Endpoint, GatewayRules, Instance, Labels, RouteRules, Service, TrafficRule};
+use crate::model::{Endpoint, GatewayRules, Instance, Labels, Resolution, RouteRules, Service, TrafficRule};
 use crate::proxy::{Answer, Attr, Proxy, ProxyKind};
 use crate::snapshot::{Hosts, Snapshot};
 
@@ -62,6 +62,8 @@ impl<'a> View<'a> {
     }
 
     /// Asks the proxy; the keys on which the answer depends are noted too.
+    ///
+    /// Once the namespace itself is known, questions about it tell proxies apart no further and are not noted.
     pub fn ask(&self, question: Attr) -> Answer {
         if let Some(answer) = self.recorder.borrow().asked.get(&question) {
             return *answer;
@@ -69,7 +71,9 @@ impl<'a> View<'a> {
         let answer = attr::answer(self.snapshot, self.proxy, &question, &mut |key| self.note(key));
         let mut recorder = self.recorder.borrow_mut();
         recorder.asked.insert(question.clone(), answer);
-        recorder.attrs.push((question, answer));
+        if !(question.is_of_namespace() && recorder.asked.contains_key(&Attr::Namespace)) {
+            recorder.attrs.push((question, answer));
+        }
         answer
     }
 
@@ -225,6 +229,20 @@ impl<'a> View<'a> {
     pub fn hosts_at(&self, address: IpAddr) -> Hosts {
         self.note(Key::HostsAt(address));
         self.snapshot.hosts_at(address)
+    }
+
+    /// The other names of `host` that the proxy's namespace sees.
+    pub fn aliases(&self, host: Host) -> Vec<Host> {
+        self.note(Key::AliasTargets);
+        if !self.snapshot.alias_targets.contains(&host) {
+            return Vec::new();
+        }
+        self.note(Key::Aliases(host));
+        let stands_for_host = |alias: &Host| {
+            let services = self.services(*alias);
+            services.iter().any(|service| service.resolution == Resolution::Alias(host))
+        };
+        self.snapshot.aliases(host).into_iter().filter(stands_for_host).collect()
     }
 
     /// The endpoints behind `service`, all ports, in a fixed order.
