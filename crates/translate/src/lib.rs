@@ -23,6 +23,7 @@ mod http_options;
 mod locality;
 pub mod names;
 mod policy;
+pub mod routes;
 pub mod service;
 mod upstream_tls;
 
@@ -105,7 +106,8 @@ pub fn content(view: &View<'_>, kind: ResourceType, name: Name) -> Option<Bytes>
     match kind {
         ResourceType::Cluster => cluster::content(view, name),
         ResourceType::Endpoint => Some(endpoint::content(view, name)),
-        ResourceType::Listener | ResourceType::Route => None,
+        ResourceType::Route => Some(encode::bytes(&routes::sidecar::route_configuration(view, name))),
+        ResourceType::Listener => None,
     }
 }
 

@@ -1,0 +1,178 @@
+//! Header operations of routes and destinations (CONTRACT 4.1.14).
+//!
+//! Envoy refuses operations on `Host` and on pseudo headers; the authority is rewritten by other means, so it comes out
+//! of here on its own, and operations on other pseudo headers come to nothing, as in Istio.
+
+use std::collections::BTreeMap;
+
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use ostro_api::virtual_service::{HeaderOperations, Headers};
+
+/// What is done to the headers of a request and of its response.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Operations {
+    pub request_add: Vec<HeaderValueOption>,
+    pub request_remove: Vec<String>,
+    pub response_add: Vec<HeaderValueOption>,
+    pub response_remove: Vec<String>,
+    /// The authority that the request is given.
+    pub authority: Option<String>,
+}
+
+/// The operations that `headers` asks for; what is set comes before what is added, each in order of names.
+pub fn operations(headers: Option<&Headers>) -> Operations {
+    let Some(headers) = headers else { return Operations::default() };
+    let mut out = Operations::default();
+    if let Some(request) = &headers.request {
+        out.request_add = additions(request);
+        out.request_remove = removals(request);
+        out.authority = authority(&request.set).or_else(|| authority(&request.add));
+    }
+    if let Some(response) = &headers.response {
+        out.response_add = additions(response);
+        out.response_remove = removals(response);
+    }
+    out
+}
+
+fn additions(operations: &HeaderOperations) -> Vec<HeaderValueOption> {
+    let set = operations.set.iter().map(|header| (header, HeaderAppendAction::OverwriteIfExistsOrAdd));
+    let add = operations.add.iter().map(|header| (header, HeaderAppendAction::AppendIfExistsOrAdd));
+    set.chain(add)
+        .filter(|((name, _), _)| !is_reserved(name))
+        .map(|((name, value), action)| HeaderValueOption {
+            header: Some(HeaderValue { key: name.clone(), value: formatted(value), ..Default::default() }),
+            append_action: action as i32,
+            ..Default::default()
+        })
+        .collect()
+}
+
+fn removals(operations: &HeaderOperations) -> Vec<String> {
+    operations.remove.iter().filter(|name| !is_reserved(name)).cloned().collect()
+}
+
+fn authority(set: &BTreeMap<String, String>) -> Option<String> {
+    set.iter().find(|(name, _)| is_authority(name)).map(|(_, value)| value.clone())
+}
+
+fn is_authority(name: &str) -> bool {
+    name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority")
+}
+
+fn is_reserved(name: &str) -> bool {
+    name.starts_with(':') || is_authority(name)
+}
+
+/// The value as a format string of Envoy: operators and `%%` stay, a percent sign that is neither is doubled, because
+/// Envoy refuses the whole route configuration over it.
+fn formatted(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(start) = rest.find('%') {
+        let (before, from) = rest.split_at(start);
+        out.push_str(before);
+        let length = operator_length(from);
+        match length {
+            Some(length) => out.push_str(&from[..length]),
+            None => out.push_str("%%"),
+        }
+        rest = &from[length.unwrap_or(1)..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The length of the operator (or `%%`) that `text`, which begins with `%`, begins with:
+/// `%NAME%`, `%NAME(ARGUMENTS)%` or `%NAME(ARGUMENTS):LENGTH%`.
+fn operator_length(text: &str) -> Option<usize> {
+    let inner = text.strip_prefix('%')?;
+    if inner.starts_with('%') {
+        return Some(2);
+    }
+    let name = inner.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_')?;
+    if !inner.starts_with(|c: char| c.is_ascii_uppercase()) {
+        return None;
+    }
+    let mut at = name;
+    if inner[at..].starts_with('(') {
+        at += inner[at..].find(')')? + 1;
+    }
+    if inner[at..].starts_with(':') {
+        let digits = inner[at + 1..].find(|c: char| !c.is_ascii_digit())?;
+        at += 1 + digits;
+    }
+    inner[at..].starts_with('%').then_some(at + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn set_overwrites_and_add_appends() {
+        let headers = Headers {
+            request: Some(HeaderOperations {
+                set: map(&[("x-set", "1")]),
+                add: map(&[("x-add", "2")]),
+                remove: vec!["x-gone".into(), ":path".into(), "Host".into()],
+            }),
+            response: None,
+        };
+        let out = operations(Some(&headers));
+        let actions: Vec<(String, i32)> = out
+            .request_add
+            .iter()
+            .map(|option| (option.header.clone().unwrap().key, option.append_action))
+            .collect();
+        assert_eq!(
+            actions,
+            [
+                ("x-set".to_owned(), HeaderAppendAction::OverwriteIfExistsOrAdd as i32),
+                ("x-add".to_owned(), HeaderAppendAction::AppendIfExistsOrAdd as i32),
+            ]
+        );
+        assert_eq!(out.request_remove, ["x-gone"]);
+        assert!(out.response_add.is_empty() && out.authority.is_none());
+    }
+
+    #[test]
+    fn the_authority_is_set_apart_and_other_pseudo_headers_are_left_out() {
+        for name in ["Host", "host", ":authority"] {
+            let headers = Headers {
+                request: Some(HeaderOperations {
+                    set: map(&[(name, "other"), (":path", "/x")]),
+                    ..Default::default()
+                }),
+                response: None,
+            };
+            let out = operations(Some(&headers));
+            assert_eq!(out.authority.as_deref(), Some("other"), "{name}");
+            assert!(out.request_add.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn percent_signs_that_are_no_operators_are_doubled() {
+        let cases = [
+            ("plain", "plain"),
+            ("50%", "50%%"),
+            ("50%%", "50%%"),
+            ("%DOWNSTREAM_REMOTE_ADDRESS%", "%DOWNSTREAM_REMOTE_ADDRESS%"),
+            ("%REQ(x-a?y):10%!", "%REQ(x-a?y):10%!"),
+            ("%41%REQ(a)%", "%%41%REQ(a)%"),
+            ("%lower%", "%%lower%%"),
+            ("%REQ(a", "%%REQ(a"),
+            ("%ü%", "%%ü%%"),
+            ("", ""),
+        ];
+        for (written, expected) in cases {
+            assert_eq!(formatted(written), expected, "{written}");
+        }
+    }
+}
