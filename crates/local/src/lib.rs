@@ -26,6 +26,7 @@
 
 pub mod cluster;
 mod control;
+pub mod demo;
 mod expose;
 mod furnish;
 pub mod images;

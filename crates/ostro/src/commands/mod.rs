@@ -4,6 +4,7 @@
 //! a variant below, and an arm in [`Command::run`]. A command that needs the async runtime starts it with
 //! [`block_on`].
 
+mod demo;
 mod up;
 mod validate;
 
@@ -20,6 +21,8 @@ pub type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 pub enum Command {
     /// Checks files of Kubernetes and Istio objects without a mesh.
     Validate(validate::Args),
+    /// Walks through routing, faults and retries on a mesh of this machine (needs root).
+    Demo(demo::Args),
     /// Runs a whole mesh on this machine, from files (needs root).
     Up(up::Args),
 }
@@ -29,6 +32,7 @@ impl Command {
     pub fn run(self) -> Outcome {
         match self {
             Command::Validate(args) => args.run(),
+            Command::Demo(args) => args.run(),
             Command::Up(args) => args.run(),
         }
     }
