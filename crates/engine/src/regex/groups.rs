@@ -44,15 +44,7 @@ pub(super) fn posix(name: &[u8], fold: bool) -> Option<ByteSet> {
 
 /// The class of a Unicode name, `L` or `Greek`; `negated` for `\P` and `^`.
 pub(super) fn unicode(name: &str, fold: bool, negated: bool) -> Option<ByteSet> {
-    let mut set = ByteSet::of(latin1_part(name)?);
-    if fold {
-        // Members beyond Latin-1 whose other case is within: capital sharp s, Y diaeresis and mu; Greek mu.
-        set.union(&match name {
-            "Lu" => ByteSet::of(&[(0xB5, 0xB5), (0xDF, 0xDF), (0xFF, 0xFF)]),
-            "Greek" => ByteSet::of(&[(0xB5, 0xB5)]),
-            _ => ByteSet::EMPTY,
-        });
-    }
+    let set = ByteSet::of(latin1_part(name)?);
     Some(finish(set, fold, negated))
 }
 
