@@ -46,3 +46,57 @@ async fn run(rules: &str) -> Result<(), RulesError> {
         false => Err(RulesError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use ostro_capture::{INBOUND_PORT, OUTBOUND_PORT, Plan, redirect};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::link;
+
+    const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
+    const PEER: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 3);
+
+    async fn listen(place: &Place, port: u16) -> TcpListener {
+        place.spawn(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))).await.unwrap().unwrap()
+    }
+
+    /// Connects from `from` to `to`; true if `at` takes the connection.
+    async fn arrives(from: &Place, to: SocketAddr, at: &TcpListener) -> bool {
+        let connecting = from.spawn(TcpStream::connect(to));
+        let (_, peer) = at.accept().await.unwrap();
+        let stream = connecting.await.unwrap().unwrap();
+        stream.local_addr().unwrap() == peer
+    }
+
+    #[tokio::test]
+    async fn connections_are_turned_to_the_proxy_both_ways() {
+        let mesh = Place::open("mesh", || Ok(())).unwrap();
+        link::bridge(&mesh).await.unwrap();
+        let pod = Place::open("pod", || Ok(())).unwrap();
+        link::attach(&mesh, &pod, 1, POD).await.unwrap();
+        let peer = Place::open("peer", || Ok(())).unwrap();
+        link::attach(&mesh, &peer, 2, PEER).await.unwrap();
+        load(&pod, &redirect(&Plan::sidecar())).await.unwrap();
+
+        let outbound = listen(&pod, OUTBOUND_PORT).await;
+        let inbound = listen(&pod, INBOUND_PORT).await;
+        let status = listen(&pod, 15020).await;
+        let program = listen(&pod, 9080).await;
+        assert!(arrives(&peer, (POD, 9080).into(), &inbound).await, "from outside: to the proxy");
+        assert!(arrives(&peer, (POD, 15020).into(), &status).await, "the proxy's own ports: as they are");
+        assert!(arrives(&pod, (POD, 9080).into(), &program).await, "within the pod: as it is");
+        let service = (Ipv4Addr::new(10, 96, 1, 1), 80);
+        assert!(arrives(&pod, service.into(), &outbound).await, "to a service: to the proxy");
+    }
+
+    #[tokio::test]
+    async fn rules_that_make_no_sense_are_refused_in_iptables_own_words() {
+        let pod = Place::open("pod", || Ok(())).unwrap();
+        let error = load(&pod, "*nat\n-A NOWHERE -j RETURN\nCOMMIT\n").await.unwrap_err();
+        assert!(matches!(&error, RulesError::Refused(text) if text.contains("line 2")), "{error}");
+    }
+}

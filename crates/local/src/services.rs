@@ -235,3 +235,112 @@ pub fn ingress_backends(services: &[Known<'_>], pods: &[Live<'_>]) -> Vec<(Ipv4A
     let ready = gateways.iter().filter(|pod| pod.ready && !pod.terminating && selects(known, pod.plan));
     ready.filter_map(|pod| Some((pod.ip, target(port, pod.plan)?))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::Images;
+    use crate::plan::plan;
+    use ostro_api::parse_file;
+
+    const YAML: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {app: web}
+  ports: [{name: http, port: 80, targetPort: main}, {name: raw, port: 90}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {clusterIP: None, selector: {app: web}, ports: [{name: tcp, port: 5432}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: alias, namespace: shop}
+spec: {type: ExternalName, externalName: web.shop.svc.cluster.local}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: fixed, namespace: other}
+spec: {clusterIP: 10.96.7.7, ports: [{port: 1}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: c, image: x, ports: [{name: main, containerPort: 8080}]}
+"#;
+
+    fn with_mesh(check: impl FnOnce(&[Known<'_>], &[Live<'_>])) {
+        let parsed = parse_file("shop.yaml", YAML.as_bytes());
+        assert!(parsed.complaints.is_empty(), "{:?}", parsed.complaints);
+        let map = serde_json::json!({"images": [{"match": "x", "program": "x"}]});
+        let (pods, _) = plan(&parsed.objects, &Images::from_value(map).unwrap());
+        let live: Vec<Live<'_>> = pods
+            .values()
+            .zip(2..)
+            .map(|(plan, host)| Live {
+                plan,
+                ip: Ipv4Addr::new(10, 244, 0, host),
+                ready: host == 2,
+                terminating: false,
+            })
+            .collect();
+        check(&services(&parsed.objects), &live);
+    }
+
+    #[test]
+    fn endpoints_have_the_pods_own_ports_and_readiness() {
+        with_mesh(|services, pods| {
+            let slices = endpoint_slices(services, pods);
+            let names: Vec<&str> = slices.keys().map(String::as_str).collect();
+            assert_eq!(names, ["endpointslice.shop.db-1.json", "endpointslice.shop.web-1.json"]);
+            let web = &slices["endpointslice.shop.web-1.json"];
+            assert_eq!(web["ports"][0]["port"], 8080, "by name, through the container's port");
+            assert_eq!(web["ports"][1]["port"], 90);
+            let ready: Vec<_> =
+                web["endpoints"].as_array().unwrap().iter().map(|e| &e["conditions"]["ready"]).collect();
+            assert_eq!(ready, [true, false]);
+        });
+    }
+
+    #[test]
+    fn pods_on_their_way_out_take_no_new_requests() {
+        with_mesh(|services, pods| {
+            let leaving: Vec<Live<'_>> =
+                pods.iter().cloned().map(|pod| Live { terminating: true, ..pod }).collect();
+            let slices = endpoint_slices(services, &leaving);
+            let conditions = &slices["endpointslice.shop.web-1.json"]["endpoints"][0]["conditions"];
+            assert_eq!(*conditions, json!({"ready": false, "serving": true, "terminating": true}));
+        });
+    }
+
+    #[test]
+    fn every_name_of_kubernetes_dns_is_in_the_hosts_file() {
+        with_mesh(|services, pods| {
+            let addresses = addresses(services);
+            assert_eq!(addresses[&("other", "fixed")], Ipv4Addr::new(10, 96, 7, 7));
+            let web = addresses[&("shop", "web")];
+            let text = hosts(services, &[], pods, ("web-0", Ipv4Addr::new(10, 244, 0, 2), "shop"));
+            let line = |name: &str| -> Vec<&str> {
+                let has = |l: &&str| l.split_ascii_whitespace().skip(1).any(|n| n == name);
+                text.lines().filter(has).filter_map(|l| l.split_ascii_whitespace().next()).collect()
+            };
+            let web = web.to_string();
+            for name in ["web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local", "alias"] {
+                assert_eq!(line(name), [web.as_str()], "{name}");
+            }
+            assert_eq!(line("db"), ["10.244.0.2"], "headless: the ready pods");
+            assert_eq!(line("fixed.other"), ["10.96.7.7"]);
+            assert!(line("fixed").is_empty(), "short names are of the pod's own namespace");
+        });
+    }
+}
