@@ -1,0 +1,106 @@
+//! What builds resources: an interface, so that distribution can be tested with worlds of any shape.
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
+use ostro_mesh::{Answer, Attr, KeyId, Proxy, Reads, Snapshot, View};
+use ostro_names::Name;
+use ostro_translate::{Part, ResourceType, Roster};
+use prost::Message;
+
+/// Builds resources from a world for a proxy and says what it read.
+///
+/// The contract: the result is a function of the values under the keys it reports and of the answers it reports; the
+/// order of questions is a function of the same.
+pub trait Generator: Send + 'static {
+    /// An immutable state of the mesh, cheap to clone.
+    type World: Clone + Send + Sync + 'static;
+
+    /// How `proxy` answers `question`; the keys on which the answer depends go to `note`.
+    fn answer(
+        &self,
+        world: &Self::World,
+        proxy: &Proxy,
+        question: &Attr,
+        note: &mut dyn FnMut(KeyId),
+    ) -> Answer;
+
+    /// The bytes of one resource; `None` if there is no such resource for this proxy.
+    fn content(
+        &self,
+        world: &Self::World,
+        proxy: &Proxy,
+        kind: ResourceType,
+        name: Name,
+    ) -> (Option<Bytes>, Reads);
+
+    /// The parts of a wildcard type.
+    fn roster(&self, world: &Self::World, proxy: &Proxy, kind: ResourceType) -> (Roster, Reads);
+
+    /// The names that one part contributes.
+    fn part_names(
+        &self,
+        world: &Self::World,
+        proxy: &Proxy,
+        kind: ResourceType,
+        part: Part,
+    ) -> (Vec<Name>, Reads);
+
+    /// The load assignment that a cluster stays warming without.
+    fn endpoints_of(&self, cluster: &Bytes) -> Option<Name> {
+        let cluster = Cluster::decode(cluster.clone()).ok()?;
+        if cluster.cluster_discovery_type != Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)) {
+            return None;
+        }
+        let service = cluster.eds_cluster_config.map(|config| config.service_name).unwrap_or_default();
+        Some(Name::new(if service.is_empty() { &cluster.name } else { &service }))
+    }
+}
+
+/// The product's generator: `translate` over `mesh`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Translator;
+
+impl Generator for Translator {
+    type World = Snapshot;
+
+    fn answer(
+        &self,
+        world: &Snapshot,
+        proxy: &Proxy,
+        question: &Attr,
+        note: &mut dyn FnMut(KeyId),
+    ) -> Answer {
+        ostro_mesh::answer(world, proxy, question, &mut |key| note(key.id()))
+    }
+
+    fn content(
+        &self,
+        world: &Snapshot,
+        proxy: &Proxy,
+        kind: ResourceType,
+        name: Name,
+    ) -> (Option<Bytes>, Reads) {
+        let view = View::new(world, proxy);
+        let bytes = ostro_translate::content(&view, kind, name);
+        (bytes, view.into_reads())
+    }
+
+    fn roster(&self, world: &Snapshot, proxy: &Proxy, kind: ResourceType) -> (Roster, Reads) {
+        let view = View::new(world, proxy);
+        let roster = ostro_translate::roster(&view, kind);
+        (roster, view.into_reads())
+    }
+
+    fn part_names(
+        &self,
+        world: &Snapshot,
+        proxy: &Proxy,
+        kind: ResourceType,
+        part: Part,
+    ) -> (Vec<Name>, Reads) {
+        let view = View::new(world, proxy);
+        let names = ostro_translate::part_names(&view, kind, part);
+        (names, view.into_reads())
+    }
+}
