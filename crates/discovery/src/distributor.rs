@@ -129,10 +129,15 @@ fn take<G: Generator>(distributor: &mut Distributor<G>, event: Event) {
         // Who asked may be gone by now.
         Event::Proxies(reply) => drop(reply.send(distributor.connections().map(ProxyStatus::of).collect())),
         Event::Dump { proxy, reply } => {
-            let found = distributor.connections().find(|connection| connection.proxy.id == proxy);
+            let found = distributor.connections().find(|connection| is_meant(&connection.proxy.id, &proxy));
             drop(reply.send(found.map(Dump::of)));
         }
     }
+}
+
+/// Whether a node id is the one that a person wrote: whole, or its `pod.namespace` part.
+fn is_meant(id: &str, written: &str) -> bool {
+    id == written || id.split('~').nth(2) == Some(written)
 }
 
 async fn sleep_until(wake: Option<Instant>) {

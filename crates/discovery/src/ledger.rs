@@ -188,11 +188,6 @@ impl Ledger {
         names
     }
 
-    /// All wanted resources, for release.
-    pub fn into_wanted(self) -> impl Iterator<Item = Arc<Resource>> {
-        self.entries.into_values().filter_map(|entry| entry.wanted)
-    }
-
     /// How many names are tracked, and how many are to be told.
     pub fn counts(&self) -> (usize, usize) {
         (self.entries.len(), self.upserts.len() + self.removals.len())

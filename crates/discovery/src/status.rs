@@ -1,7 +1,12 @@
 //! What the debug pages show: which proxy has what.
 
 use bytes::Bytes;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use ostro_translate::ResourceType;
+use prost::Message;
 use serde::Serialize;
 
 use crate::connection::{Connection, Transport};
@@ -61,6 +66,21 @@ pub struct DumpedResource {
     pub version: String,
     /// The encoded message.
     pub bytes: Bytes,
+}
+
+impl DumpedResource {
+    /// The message, decoded, for people.
+    pub fn text(&self) -> String {
+        fn show<M: Message + Default + std::fmt::Debug>(bytes: &Bytes) -> String {
+            M::decode(bytes.clone()).map_or_else(|error| error.to_string(), |message| format!("{message:#?}"))
+        }
+        match self.kind {
+            ResourceType::Cluster => show::<Cluster>(&self.bytes),
+            ResourceType::Endpoint => show::<ClusterLoadAssignment>(&self.bytes),
+            ResourceType::Listener => show::<Listener>(&self.bytes),
+            ResourceType::Route => show::<RouteConfiguration>(&self.bytes),
+        }
+    }
 }
 
 impl ProxyStatus {

@@ -4,6 +4,7 @@
 //! a variant below, and an arm in [`Command::run`]. A command that needs the async runtime starts it with
 //! [`block_on`].
 
+mod control;
 mod demo;
 mod up;
 mod validate;
@@ -19,6 +20,8 @@ pub type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 /// Every role of Ostro.
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
+    /// Serves the control plane: objects from files, xDS to proxies.
+    Control(control::Args),
     /// Checks files of Kubernetes and Istio objects without a mesh.
     Validate(validate::Args),
     /// Walks through routing, faults and retries on a mesh of this machine (needs root).
@@ -31,6 +34,7 @@ impl Command {
     /// Runs the chosen subcommand to its end.
     pub fn run(self) -> Outcome {
         match self {
+            Command::Control(args) => args.run(),
             Command::Validate(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Up(args) => args.run(),
