@@ -41,7 +41,7 @@ pub fn conformance(dir: &Path, folders: &[String]) -> Done {
     }
     setup::everything()?;
     build_programs()?;
-    run(cargo().args(["build", "--quiet", "--package", "ostro-testkit", "--bin", "ostro-conformance"]))?;
+    run(cargo().args(["build", "--package", "ostro-testkit", "--bin", "ostro-conformance"]))?;
     run(environment(Command::new(program("ostro-conformance")).arg(dir).args(folders), None)?)
 }
 
@@ -80,7 +80,7 @@ pub fn deny() -> Done {
 
 /// The programs that tests and demo start as processes of their own.
 fn build_programs() -> Done {
-    run(cargo().args(["build", "--quiet", "--package", "ostro", "--package", "ostro-samples", "--bins"]))
+    run(cargo().args(["build", "--package", "ostro", "--package", "ostro-samples", "--bins"]))
 }
 
 /// A program of this workspace as `cargo build` leaves it.

@@ -42,7 +42,7 @@ fn files_without_errors_exit_0() {
     let output = validate(dir.path(), &["good.yaml"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = text(&output);
-    assert!(text.contains("1 files: 2 objects accepted, 0 errors"), "{text}");
+    assert!(text.contains("1 file: 2 objects accepted, 0 errors"), "{text}");
     assert!(
         text.contains(
             "note: good.yaml:5: AuthorizationPolicy.security.istio.io default/closed: NOT ENFORCED"
@@ -66,7 +66,7 @@ fn every_complaint_has_its_place_and_exit_is_1() {
         assert!(text.contains(expected), "{expected} in:\n{text}");
     }
     assert!(text.contains("error: nowhere: nothing there"), "{text}");
-    assert!(text.contains("2 files: 1 objects accepted, 3 errors"), "{text}");
+    assert!(text.contains("2 files: 1 object accepted, 3 errors"), "{text}");
 }
 
 #[test]

@@ -282,9 +282,8 @@ impl Follow {
     /// Walks the tree and watches what it finds, until nothing new is found to watch: what happened in a
     /// directory before it was watched is found by the next walk.
     fn walk(&mut self) -> Tree {
-        for path in std::mem::take(&mut self.inbox.lock().lost) {
-            self.watches.lost(&path);
-        }
+        let lost = std::mem::take(&mut self.inbox.lock().lost);
+        lost.iter().for_each(|path| self.watches.lost(path));
         let mut tree = tree::walk(&self.roots);
         for _ in 0..MAX_WALKS {
             let interest = self.interest(&tree);

@@ -55,8 +55,18 @@ fn print_text(out: &mut impl Write, checked: &Checked) -> io::Result<()> {
         writeln!(out, "note: {notice}")?;
     }
     let warnings = checked.complaints.len() - checked.errors();
-    let (files, objects, errors) = (checked.files, checked.objects.len(), checked.errors());
-    writeln!(out, "{files} files: {objects} objects accepted, {errors} errors, {warnings} warnings")
+    writeln!(
+        out,
+        "{}: {} accepted, {}, {}",
+        counted(checked.files, "file"),
+        counted(checked.objects.len(), "object"),
+        counted(checked.errors(), "error"),
+        counted(warnings, "warning"),
+    )
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn as_json(checked: &Checked) -> Value {
