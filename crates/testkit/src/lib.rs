@@ -12,3 +12,4 @@
 
 pub mod envoy;
 pub mod load;
+pub mod meshgen;
