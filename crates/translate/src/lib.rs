@@ -20,11 +20,15 @@ pub mod encode;
 mod endpoint;
 pub mod filters;
 mod http_options;
+mod inbound;
+mod listener;
 mod locality;
 pub mod names;
+mod outbound;
 mod policy;
 pub mod routes;
 pub mod service;
+mod tcp_routes;
 mod upstream_tls;
 
 use bytes::Bytes;
@@ -106,8 +110,8 @@ pub fn content(view: &View<'_>, kind: ResourceType, name: Name) -> Option<Bytes>
     match kind {
         ResourceType::Cluster => cluster::content(view, name),
         ResourceType::Endpoint => Some(endpoint::content(view, name)),
+        ResourceType::Listener => listener::content(view, name),
         ResourceType::Route => Some(encode::bytes(&routes::sidecar::route_configuration(view, name))),
-        ResourceType::Listener => None,
     }
 }
 
@@ -131,6 +135,7 @@ pub fn roster(view: &View<'_>, kind: ResourceType) -> Roster {
 pub fn part_names(view: &View<'_>, kind: ResourceType, part: Part) -> Vec<Name> {
     match kind {
         ResourceType::Cluster => cluster::part_names(view, part),
-        ResourceType::Listener | ResourceType::Endpoint | ResourceType::Route => Vec::new(),
+        ResourceType::Listener => listener::part_names(view, part),
+        ResourceType::Endpoint | ResourceType::Route => Vec::new(),
     }
 }

@@ -1,0 +1,122 @@
+//! Stock Envoy takes every resource that `translate` makes, without a warning. It stands here and not in that crate so
+//! that the crate's own suites stay quick to build.
+
+#[path = "../../translate/tests/common/mod.rs"]
+mod common;
+
+use std::process::Command;
+
+use common::{encoded, mesh, names, router, sidecar};
+use envoy_types::pb::envoy::config::bootstrap::v3::{Bootstrap, bootstrap};
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::{
+    ApiConfigSource, ApiVersion, GrpcService, Http2ProtocolOptions, Node, api_config_source, grpc_service,
+};
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+};
+use ostro_mesh::{Proxy, Snapshot};
+use ostro_translate::{ResourceType, encode};
+use prost::Message;
+
+const SHOP: &str = include_str!("../../translate/tests/common/shop.yaml");
+
+/// Every policy of a DestinationRule that clusters and TCP listeners carry out, and TCP and TLS routes.
+const POLICIES: &str = include_str!("../../translate/tests/common/policies.yaml");
+
+/// A bootstrap with these resources in it, and the stream that they refer to.
+fn bootstrap(clusters: Vec<Cluster>, listeners: Vec<Listener>) -> Bootstrap {
+    let http2 = HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())),
+        })),
+        ..Default::default()
+    };
+    let xds = Cluster {
+        name: "xds-grpc".to_owned(),
+        connect_timeout: encode::duration(std::time::Duration::from_secs(1)),
+        typed_extension_protocol_options: encode::sorted_map(vec![(
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            encode::any(&http2),
+        )]),
+        ..Default::default()
+    };
+    let service = GrpcService {
+        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(grpc_service::EnvoyGrpc {
+            cluster_name: "xds-grpc".to_owned(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let ads = ApiConfigSource {
+        api_type: api_config_source::ApiType::DeltaGrpc as i32,
+        transport_api_version: ApiVersion::V3 as i32,
+        grpc_services: vec![service],
+        ..Default::default()
+    };
+    Bootstrap {
+        node: Some(Node { id: "test".to_owned(), cluster: "test".to_owned(), ..Default::default() }),
+        static_resources: Some(bootstrap::StaticResources {
+            clusters: clusters.into_iter().chain([xds]).collect(),
+            listeners,
+            ..Default::default()
+        }),
+        dynamic_resources: Some(bootstrap::DynamicResources { ads_config: Some(ads), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// What Envoy says to all resources of a proxy; nothing if it likes them.
+fn complaints(snapshot: &Snapshot, proxy: &Proxy) -> String {
+    let all = |kind| {
+        let names = names(snapshot, proxy, kind);
+        names.into_iter().filter_map(move |name| encoded(snapshot, proxy, kind, name.as_str()))
+    };
+    let clusters: Vec<Cluster> =
+        all(ResourceType::Cluster).map(|bytes| Cluster::decode(bytes).unwrap()).collect();
+    let listeners: Vec<Listener> =
+        all(ResourceType::Listener).map(|bytes| Listener::decode(bytes).unwrap()).collect();
+    assert!(!clusters.is_empty());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bootstrap.pb");
+    std::fs::write(&path, bootstrap(clusters, listeners).encode_to_vec()).unwrap();
+    let output = Command::new(ostro_testkit::envoy::binary())
+        .args(["--mode", "validate", "--use-dynamic-base-id", "-l", "warning", "-c"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() && said.trim().is_empty() {
+        return String::new();
+    }
+    format!("{}\n{said}\n{}", output.status, String::from_utf8_lossy(&output.stdout))
+}
+
+#[test]
+fn stock_envoy_takes_everything_without_a_warning() {
+    let mesh_config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    accessLogFile: /dev/stdout\n    protocolDetectionTimeout: 5s\n    tcpKeepalive: {time: 60s}\n    pathNormalization: {normalization: DECODE_AND_MERGE_SLASHES}\n";
+    let json = format!(
+        "{mesh_config}    accessLogEncoding: JSON\n    outboundTrafficPolicy: {{mode: REGISTRY_ONLY}}\n    inboundTrafficPolicy: {{mode: LOCALHOST}}\n    h2UpgradePolicy: UPGRADE\n"
+    );
+    let meshes = [
+        SHOP.to_owned(),
+        format!("{SHOP}\n---\n{POLICIES}\n---\n{mesh_config}"),
+        format!("{SHOP}\n---\n{POLICIES}\n---\n{json}"),
+    ];
+    let proxies = [
+        sidecar(&["10.1.0.5"]),
+        sidecar(&["10.1.0.7"]),
+        sidecar(&["2001:db8::99"]),
+        sidecar(&["10.1.0.6", "2001:db8::6"]),
+        router(),
+    ];
+    for (index, yaml) in meshes.iter().enumerate() {
+        let snapshot = mesh(yaml);
+        for proxy in &proxies {
+            let said = complaints(&snapshot, proxy);
+            assert!(said.is_empty(), "mesh {index}, {:?} {:?}: {said}", proxy.kind, proxy.addresses);
+        }
+    }
+}

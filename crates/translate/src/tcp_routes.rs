@@ -1,0 +1,238 @@
+//! Filter chains for opaque connections to a service: `tls` and `tcp` rules of VirtualServices, or the service itself.
+//!
+//! Invariant: the chains of one service differ in their match, and one at most matches everything.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch};
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
+use envoy_types::pb::envoy::r#type::v3::{HashPolicy, hash_policy};
+use ipnet::IpNet;
+use ostro_api::destination_rule::TunnelSettings;
+use ostro_api::virtual_service::{L4MatchAttributes, RouteDestination, TlsMatchAttributes};
+use ostro_mesh::View;
+use ostro_mesh::model::{Labels, RouteRules, Service, ServicePort, Visibility};
+use ostro_names::{Host, Namespace};
+
+use crate::encode::{cidr, duration};
+use crate::filters::{chain, tcp_network_filter, tcp_proxy};
+use crate::names;
+use crate::policy::{Policy, subset};
+use crate::routes::{MESH, destination};
+
+/// The chains of `port` of `service`. `prefixes` are those of the service that the listener must tell apart (none
+/// where its address says it all); `by_name` demands the server name of TLS, where no address says whose it is.
+pub fn chains(
+    view: &View<'_>,
+    service: &Service,
+    port: &ServicePort,
+    prefixes: &[IpNet],
+    by_name: bool,
+) -> Vec<FilterChain> {
+    let rules = rules_for(view, service.host);
+    let scope = Scope { view, service, port, prefixes };
+    if port.protocol.is_tls() { scope.tls_chains(&rules, by_name) } else { scope.tcp_chains(&rules) }
+}
+
+/// The VirtualServices for `host` as a destination of opaque traffic: those for the host itself, else those for the
+/// longest wildcard that covers it.
+fn rules_for(view: &View<'_>, host: Host) -> Vec<Arc<RouteRules>> {
+    let exact = view.mesh_routes(host);
+    if !exact.is_empty() {
+        return exact;
+    }
+    let mut rest = host.as_str();
+    while let Some((_, parent)) = rest.split_once('.') {
+        let rules = view.mesh_routes(Host::new(&format!("*.{parent}")));
+        if !rules.is_empty() {
+            return rules;
+        }
+        rest = parent;
+    }
+    view.mesh_routes(Host::new("*"))
+}
+
+struct Scope<'a> {
+    view: &'a View<'a>,
+    service: &'a Service,
+    port: &'a ServicePort,
+    prefixes: &'a [IpNet],
+}
+
+impl Scope<'_> {
+    fn tls_chains(&self, rules: &[Arc<RouteRules>], by_name: bool) -> Vec<FilterChain> {
+        let mut chains: Vec<FilterChain> = Vec::new();
+        for rule in rules {
+            for route in &rule.spec.tls {
+                for condition in route.r#match.iter().filter(|condition| self.tls_applies(condition)) {
+                    let prefixes = self.subnets(&condition.destination_subnets);
+                    let matched = chain_match(&prefixes, &condition.sni_hosts);
+                    add(&mut chains, matched, || self.routed(&route.route, rule.age.namespace));
+                }
+            }
+        }
+        if chains.is_empty() {
+            let names = if by_name { vec![self.service.host.as_str().to_owned()] } else { Vec::new() };
+            add(&mut chains, chain_match(self.prefixes, &names), || self.direct());
+        }
+        chains
+    }
+
+    fn tcp_chains(&self, rules: &[Arc<RouteRules>]) -> Vec<FilterChain> {
+        let mut chains: Vec<FilterChain> = Vec::new();
+        for rule in rules {
+            for route in &rule.spec.tcp {
+                let conditions: Vec<_> =
+                    route.r#match.iter().filter(|condition| self.tcp_applies(condition)).collect();
+                if !route.r#match.is_empty() && conditions.is_empty() {
+                    continue;
+                }
+                let filters = || self.routed(&route.route, rule.age.namespace);
+                if conditions.iter().all(|condition| !condition.destination_subnets.is_empty())
+                    && !conditions.is_empty()
+                {
+                    let subnets: Vec<String> = conditions
+                        .iter()
+                        .flat_map(|condition| condition.destination_subnets.clone())
+                        .collect();
+                    add(&mut chains, chain_match(&self.subnets(&subnets), &[]), filters);
+                } else {
+                    // Without a subnet it takes every connection of the service: nothing after it is reached.
+                    add(&mut chains, chain_match(self.prefixes, &[]), filters);
+                    return chains;
+                }
+            }
+        }
+        add(&mut chains, chain_match(self.prefixes, &[]), || self.direct());
+        chains
+    }
+
+    fn tls_applies(&self, condition: &TlsMatchAttributes) -> bool {
+        self.applies(
+            condition.port,
+            &condition.gateways,
+            &condition.source_labels,
+            &condition.source_namespace,
+        )
+    }
+
+    fn tcp_applies(&self, condition: &L4MatchAttributes) -> bool {
+        self.applies(
+            condition.port,
+            &condition.gateways,
+            &condition.source_labels,
+            &condition.source_namespace,
+        )
+    }
+
+    /// Whether a condition's static part holds for this proxy and port (CONTRACT 4.1.4).
+    fn applies(&self, port: Option<u16>, gateways: &[String], labels: &Labels, namespace: &str) -> bool {
+        port.is_none_or(|port| port == self.port.number)
+            && (gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH))
+            && self.view.labels_contain(labels)
+            && (namespace.is_empty()
+                || self.view.sees(&Visibility::Namespaces(vec![Namespace::new(namespace)])))
+    }
+
+    /// The subnets that a rule demands, or those of the service where it demands none.
+    fn subnets(&self, written: &[String]) -> Vec<IpNet> {
+        if written.is_empty() {
+            return self.prefixes.to_vec();
+        }
+        let parse = |text: &String| {
+            text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+        };
+        let mut subnets: Vec<IpNet> = written.iter().filter_map(parse).map(|net| net.trunc()).collect();
+        subnets.sort();
+        subnets.dedup();
+        subnets
+    }
+
+    /// To the service itself.
+    fn direct(&self) -> Vec<Filter> {
+        let cluster = names::outbound(self.port.number, "", self.service.host.as_str());
+        let mut proxy = tcp_proxy(self.view, &cluster);
+        self.obey_rule(&mut proxy, self.service, self.port.number, "");
+        vec![tcp_network_filter(&proxy)]
+    }
+
+    /// To the destinations of a rule, by weight.
+    fn routed(&self, route: &[RouteDestination], namespace: Namespace) -> Vec<Filter> {
+        let target = |route: &RouteDestination| {
+            let target =
+                destination::target(self.view, route.destination.as_ref()?, namespace, self.port.number)?;
+            Some((target, route.weight))
+        };
+        let mut targets: Vec<_> = route.iter().filter_map(target).collect();
+        // Of several, those without weight get nothing; one alone gets everything whatever its weight.
+        if targets.len() > 1 {
+            targets.retain(|(_, weight)| *weight > 0);
+        }
+        let proxy = match targets.as_slice() {
+            [] => tcp_proxy(self.view, names::BLACK_HOLE_CLUSTER),
+            [(only, _)] => {
+                let mut proxy = tcp_proxy(self.view, &only.cluster);
+                if let Some(service) = &only.service {
+                    self.obey_rule(&mut proxy, service, only.port, &only.subset);
+                }
+                proxy
+            }
+            [(first, _), ..] => {
+                let weighted =
+                    targets.iter().map(|(target, weight)| tcp_proxy::weighted_cluster::ClusterWeight {
+                        name: target.cluster.clone(),
+                        weight: *weight,
+                        ..Default::default()
+                    });
+                let clusters = tcp_proxy::WeightedCluster { clusters: weighted.collect() };
+                TcpProxy {
+                    cluster_specifier: Some(tcp_proxy::ClusterSpecifier::WeightedClusters(clusters)),
+                    ..tcp_proxy(self.view, &first.cluster)
+                }
+            }
+        };
+        vec![tcp_network_filter(&proxy)]
+    }
+
+    /// What a DestinationRule says about connections rather than clusters: idle time, age, affinity, tunnel.
+    fn obey_rule(&self, proxy: &mut TcpProxy, service: &Service, port: u16, subset_name: &str) {
+        let Some(rule) = self.view.traffic_rule(service) else { return };
+        let policy = Policy::of(&rule.spec, subset(&rule.spec, subset_name), port);
+        if let Some(tcp) = policy.connection_pool.and_then(|pool| pool.tcp.as_ref()) {
+            proxy.idle_timeout = tcp.idle_timeout.and_then(duration);
+            proxy.max_downstream_connection_duration = tcp.max_connection_duration.and_then(duration);
+        }
+        let hash = policy.load_balancer.and_then(|lb| lb.consistent_hash.as_ref());
+        if hash.is_some_and(|hash| hash.use_source_ip == Some(true)) {
+            let by_source = hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {});
+            proxy.hash_policy = vec![HashPolicy { policy_specifier: Some(by_source) }];
+        }
+        proxy.tunneling_config = policy.tunnel.map(tunneling);
+    }
+}
+
+fn tunneling(tunnel: &TunnelSettings) -> tcp_proxy::TunnelingConfig {
+    tcp_proxy::TunnelingConfig {
+        hostname: format!("{}:{}", tunnel.target_host, tunnel.target_port),
+        use_post: tunnel.protocol == "POST",
+        ..Default::default()
+    }
+}
+
+fn chain_match(prefixes: &[IpNet], server_names: &[String]) -> FilterChainMatch {
+    FilterChainMatch {
+        prefix_ranges: prefixes.iter().copied().map(cidr).collect(),
+        // Envoy takes `*.x`, and for any name no condition at all.
+        server_names: server_names.iter().filter(|name| *name != "*").cloned().collect(),
+        ..Default::default()
+    }
+}
+
+/// Adds a chain unless there is one with the same match, which Envoy would refuse: the first wins.
+fn add(chains: &mut Vec<FilterChain>, matched: FilterChainMatch, filters: impl FnOnce() -> Vec<Filter>) {
+    let matched = (matched != FilterChainMatch::default()).then_some(matched);
+    if chains.iter().all(|chain| chain.filter_chain_match != matched) {
+        chains.push(FilterChain { filter_chain_match: matched, ..chain("", filters()) });
+    }
+}
