@@ -35,7 +35,7 @@ impl Place {
     pub fn open(name: &str, furnish: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
         let close = CancellationToken::new();
         let closed = close.clone();
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::sync_channel(1);
         // Names of threads are cut at 15 bytes by the kernel.
         let thread = thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || {
             let made = enter()
