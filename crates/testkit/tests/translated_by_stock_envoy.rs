@@ -1,5 +1,6 @@
 //! Stock Envoy takes every resource that `translate` makes, without a warning. It stands here and not in that crate so
 //! that the crate's own suites stay quick to build.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
 #[path = "../../translate/tests/common/mod.rs"]
 mod common;

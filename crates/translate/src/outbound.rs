@@ -109,14 +109,15 @@ fn places(view: &View<'_>, service: &Service, port: &ServicePort) -> Option<Vec<
     if port.protocol.class()? == ListenerClass::Http {
         return Some(vec![Place::Wildcard(Vec::new())]);
     }
-    let (v4, v6) = view.families();
-    let known = |net: &IpNet| if net.addr().is_ipv4() { v4 || !v6 } else { v6 };
-    let addresses: Vec<IpNet> = view.addresses(service).into_iter().filter(known).collect();
+    let mut addresses = view.addresses(service);
     if addresses.is_empty() {
         let by_endpoint = service.resolution == Resolution::Passthrough
             && (service.registry == Registry::Kubernetes || !view.endpoints(service).is_empty());
         return Some(vec![if by_endpoint { Place::Endpoints } else { Place::Wildcard(Vec::new()) }]);
     }
+    // Addresses of a family that the proxy does not have cannot be gone to.
+    let (v4, v6) = view.families();
+    addresses.retain(|net| if net.addr().is_ipv4() { v4 || !v6 } else { v6 });
     let (single, wide): (Vec<IpNet>, Vec<IpNet>) =
         addresses.into_iter().partition(|net| net.prefix_len() == net.max_prefix_len());
     let mut places = Vec::new();

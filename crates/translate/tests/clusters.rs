@@ -1,4 +1,5 @@
 //! Clusters and their endpoints, from objects.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 
 mod common;
 
