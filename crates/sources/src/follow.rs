@@ -48,7 +48,9 @@ impl Follower {
         // One update at a time: while the receiver is busy, further changes gather in the schedule.
         let (sender, updates) = mpsc::channel(1);
         let inbox = Arc::new(Inbox::default());
-        let work = Follow::new(options, inbox.clone());
+        let handler = inbox.clone();
+        let watches = Watches::new(move |event| handler.event(event));
+        let work = Follow::new(options, inbox.clone(), watches);
         let thread =
             std::thread::Builder::new().name("ostro-sources".into()).spawn(move || work.run(&sender))?;
         Ok(Follower { updates, inbox, thread: Some(thread) })
@@ -184,17 +186,16 @@ struct Follow {
 }
 
 impl Follow {
-    fn new(options: Options, inbox: Arc<Inbox>) -> Follow {
+    fn new(options: Options, inbox: Arc<Inbox>, watches: Watches) -> Follow {
         let roots: Vec<PathBuf> = options
             .paths
             .iter()
             .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
             .collect();
-        let handler = inbox.clone();
         let mut follow = Follow {
             roots,
             inbox,
-            watches: Watches::new(move |event| handler.event(event)),
+            watches,
             tree: Tree::default(),
             known: BTreeMap::new(),
             ledger: Ledger::default(),
@@ -453,4 +454,32 @@ fn name_of(path: &Path) -> Arc<str> {
 
 pub(crate) fn complaint_about(problem: &PathProblem) -> ostro_api::Complaint {
     read::about_file(&problem.path, problem.found.clone(), problem.allowed.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A network file system, or a kernel out of watches: no event ever comes.
+    #[test]
+    fn without_any_event_changes_are_found_by_looking() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.yaml");
+        let options = Options { paths: vec![dir.path().to_path_buf()], state: None };
+        let inbox = Arc::new(Inbox::default());
+        let follow = Follow::new(options, inbox.clone(), Watches::blind());
+        let (sender, mut updates) = mpsc::channel(1);
+        let thread = std::thread::spawn(move || follow.run(&sender));
+        let mut next = || updates.blocking_recv().unwrap();
+        assert!(next().initial);
+        std::fs::write(&file, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n").unwrap();
+        assert_eq!(next().upserts.len(), 1);
+        std::fs::write(&file, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: b}\n").unwrap();
+        let update = next();
+        assert_eq!((update.upserts.len(), update.deletes.len()), (1, 1));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(next().deletes.len(), 1);
+        inbox.stop();
+        thread.join().unwrap();
+    }
 }

@@ -137,6 +137,12 @@ impl Watches {
         Watches { watcher: watcher.ok(), active: BTreeMap::new(), failed: BTreeSet::new() }
     }
 
+    /// As where there is no inotify.
+    #[cfg(test)]
+    pub fn blind() -> Watches {
+        Watches { watcher: None, active: BTreeMap::new(), failed: BTreeSet::new() }
+    }
+
     /// True if every directory asked for is watched.
     pub fn complete(&self) -> bool {
         self.watcher.is_some() && self.failed.is_empty()
