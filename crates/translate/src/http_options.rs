@@ -110,7 +110,7 @@ impl Options {
                 })
             }
         };
-        let common = (self.common != CommonOptions::default()).then(|| self.common);
+        let common = (self.common != CommonOptions::default()).then_some(self.common);
         Some(any(&HttpProtocolOptions {
             common_http_protocol_options: common,
             upstream_http_protocol_options: self.upstream.clone(),

@@ -185,15 +185,7 @@ pub fn content(view: &View<'_>, bind: IpAddr, port: u16) -> Option<Listener> {
     if SERVER_FIRST_PORTS.contains(&port) {
         keep_oldest_class(&mut contributions);
     }
-    let mut chains = Vec::new();
-    for contribution in &contributions {
-        for chain in contribution.chains(view, bind, port, at_wildcard) {
-            let is_new = |other: &FilterChain| other.filter_chain_match != chain.filter_chain_match;
-            if chains.iter().all(is_new) {
-                chains.push(chain);
-            }
-        }
-    }
+    let chains = merged(view, &contributions, bind, at_wildcard);
     let mut listener = listener_at(view, bind, port);
     listener.bind_to_port = wrapped(false);
     listener.default_filter_chain = fallthrough(view, &chains);
@@ -251,34 +243,63 @@ fn keep_oldest_class(contributions: &mut Vec<Contribution>) {
 }
 
 impl Contribution {
-    fn chains(&self, view: &View<'_>, bind: IpAddr, port: u16, at_wildcard: bool) -> Vec<FilterChain> {
-        let class = self.port.protocol.class();
-        let mut chains = Vec::new();
-        if matches!(class, Some(ListenerClass::Http | ListenerClass::Auto)) {
-            let route =
-                if at_wildcard { port.to_string() } else { names::service_route(self.service.host, port) };
-            chains.push(self.http_chain(view, bind, route));
-        }
-        if matches!(class, Some(ListenerClass::Tcp | ListenerClass::Auto)) {
-            chains.extend(tcp_routes::chains(view, &self.service, &self.port, &self.prefixes, at_wildcard));
-        }
-        chains
+    fn is_http(&self) -> bool {
+        matches!(self.port.protocol.class(), Some(ListenerClass::Http | ListenerClass::Auto))
     }
 
-    fn http_chain(&self, view: &View<'_>, bind: IpAddr, route: String) -> FilterChain {
-        let prefix = format!("outbound_{}", names::listener(bind, self.port.number));
-        let grpc_web = self.port.protocol == Protocol::GrpcWeb;
-        let manager =
-            http_connection_manager(view, Direction::Outbound, &prefix, Routes::Named(route), grpc_web);
-        FilterChain {
-            filter_chain_match: Some(FilterChainMatch {
-                prefix_ranges: self.prefixes.iter().copied().map(cidr).collect(),
-                transport_protocol: RAW_BUFFER.to_owned(),
-                application_protocols: HTTP_ALPN.map(str::to_owned).to_vec(),
-                ..Default::default()
-            }),
-            ..chain("", vec![http_network_filter(&manager)])
+    fn is_opaque(&self) -> bool {
+        matches!(self.port.protocol.class(), Some(ListenerClass::Tcp | ListenerClass::Auto))
+    }
+}
+
+/// The chains of all contributions; of those with equal matches the first. HTTP services of a port share one chain,
+/// which is made once, be they thousands.
+fn merged(
+    view: &View<'_>,
+    contributions: &[Contribution],
+    bind: IpAddr,
+    at_wildcard: bool,
+) -> Vec<FilterChain> {
+    let grpc_web = contributions.iter().any(|contribution| contribution.port.protocol == Protocol::GrpcWeb);
+    let mut chains: Vec<FilterChain> = Vec::new();
+    let mut http: Vec<&[IpNet]> = Vec::new();
+    for contribution in contributions {
+        if contribution.is_http() && !http.contains(&contribution.prefixes.as_slice()) {
+            http.push(&contribution.prefixes);
+            chains.push(http_chain(view, contribution, bind, at_wildcard, grpc_web));
         }
+        if contribution.is_opaque() {
+            let Contribution { service, port, prefixes } = contribution;
+            for chain in tcp_routes::chains(view, service, port, prefixes, at_wildcard) {
+                if chains.iter().all(|other| other.filter_chain_match != chain.filter_chain_match) {
+                    chains.push(chain);
+                }
+            }
+        }
+    }
+    chains
+}
+
+fn http_chain(
+    view: &View<'_>,
+    contribution: &Contribution,
+    bind: IpAddr,
+    at_wildcard: bool,
+    grpc_web: bool,
+) -> FilterChain {
+    let port = contribution.port.number;
+    let route =
+        if at_wildcard { port.to_string() } else { names::service_route(contribution.service.host, port) };
+    let prefix = format!("outbound_{}", names::listener(bind, port));
+    let manager = http_connection_manager(view, Direction::Outbound, &prefix, Routes::Named(route), grpc_web);
+    FilterChain {
+        filter_chain_match: Some(FilterChainMatch {
+            prefix_ranges: contribution.prefixes.iter().copied().map(cidr).collect(),
+            transport_protocol: RAW_BUFFER.to_owned(),
+            application_protocols: HTTP_ALPN.map(str::to_owned).to_vec(),
+            ..Default::default()
+        }),
+        ..chain("", vec![http_network_filter(&manager)])
     }
 }
 

@@ -292,6 +292,9 @@ fn opaque_routes_become_chains() {
     );
 }
 
+/// Entries (protocol, addresses), the listener to look at, and its chains.
+type Claim = (&'static [(&'static str, &'static str)], &'static str, &'static [&'static str]);
+
 fn entry(name: &str, protocol: &str, addresses: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  hosts: [{name}.test]\n  addresses: {addresses}\n  resolution: NONE\n  ports: [{{number: 9000, name: p, protocol: {protocol}}}]\n"
@@ -301,8 +304,7 @@ fn entry(name: &str, protocol: &str, addresses: &str) -> String {
 #[test]
 fn of_two_that_claim_the_same_the_older_has_it() {
     let proxy = sidecar(&["10.1.0.99"]);
-    // (entries, listener, chains)
-    let cases: &[(&[(&str, &str)], &str, &[&str])] = &[
+    let cases: [Claim; 5] = [
         (
             &[("TCP", "[1.1.1.1]"), ("TCP", "[2.2.2.2, 1.1.1.1]")],
             "1.1.1.1_9000",
