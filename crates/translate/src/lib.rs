@@ -13,12 +13,14 @@
 //!   other way round for wildcard types;
 //! - nothing is generated that the proxy cannot take (its extensions are asked for through the view).
 
+pub mod abilities;
 pub mod access_log;
 mod balancing;
 mod cluster;
 pub mod encode;
 mod endpoint;
 pub mod filters;
+mod gateway;
 mod http_options;
 mod inbound;
 mod listener;
@@ -111,7 +113,10 @@ pub fn content(view: &View<'_>, kind: ResourceType, name: Name) -> Option<Bytes>
         ResourceType::Cluster => cluster::content(view, name),
         ResourceType::Endpoint => Some(endpoint::content(view, name)),
         ResourceType::Listener => listener::content(view, name),
-        ResourceType::Route => Some(encode::bytes(&routes::sidecar::route_configuration(view, name))),
+        ResourceType::Route => Some(encode::bytes(&match view.kind() {
+            ProxyKind::Sidecar => routes::sidecar::route_configuration(view, name),
+            ProxyKind::Router => gateway::route_configuration(view, name),
+        })),
     }
 }
 

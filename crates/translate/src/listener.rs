@@ -9,7 +9,7 @@ use ostro_names::Name;
 
 use crate::encode::{bytes, duration, socket};
 use crate::filters::{http_inspector, tls_inspector};
-use crate::{Part, inbound, names, outbound};
+use crate::{Part, gateway, inbound, names, outbound};
 
 /// What the HTTP inspector calls the HTTP that it sees in plaintext. HTTP/1.0 is not among it: it is opaque.
 pub const HTTP_ALPN: [&str; 2] = ["http/1.1", "h2c"];
@@ -19,7 +19,7 @@ pub const RAW_BUFFER: &str = "raw_buffer";
 /// The listener of this name, if this proxy has it.
 pub fn content(view: &View<'_>, name: Name) -> Option<Bytes> {
     if view.kind() == ProxyKind::Router {
-        return None;
+        return gateway::listener(view, name);
     }
     let listener = match name.as_str() {
         names::VIRTUAL_OUTBOUND => outbound::virtual_outbound(view),
@@ -36,7 +36,8 @@ pub fn content(view: &View<'_>, name: Name) -> Option<Bytes> {
 pub fn part_names(view: &View<'_>, part: Part) -> Vec<Name> {
     match part {
         Part::Fixed => names::sorted([names::VIRTUAL_INBOUND, names::VIRTUAL_OUTBOUND].map(str::to_owned)),
-        Part::Inbound | Part::Gateways => Vec::new(),
+        Part::Inbound => Vec::new(),
+        Part::Gateways => gateway::part_names(view),
         Part::Host(host) => outbound::host_names(view, host),
     }
 }

@@ -68,7 +68,9 @@ impl Scope<'_> {
                 for condition in route.r#match.iter().filter(|condition| self.tls_applies(condition)) {
                     let prefixes = self.subnets(&condition.destination_subnets);
                     let matched = chain_match(&prefixes, &condition.sni_hosts);
-                    add(&mut chains, matched, || self.routed(&route.route, rule.age.namespace));
+                    add(&mut chains, matched, || {
+                        routed(self.view, &route.route, rule.age.namespace, self.port.number)
+                    });
                 }
             }
         }
@@ -88,7 +90,7 @@ impl Scope<'_> {
                 if !route.r#match.is_empty() && conditions.is_empty() {
                     continue;
                 }
-                let filters = || self.routed(&route.route, rule.age.namespace);
+                let filters = || routed(self.view, &route.route, rule.age.namespace, self.port.number);
                 if conditions.iter().all(|condition| !condition.destination_subnets.is_empty())
                     && !conditions.is_empty()
                 {
@@ -153,63 +155,62 @@ impl Scope<'_> {
     fn direct(&self) -> Vec<Filter> {
         let cluster = names::outbound(self.port.number, "", self.service.host.as_str());
         let mut proxy = tcp_proxy(self.view, &cluster);
-        self.obey_rule(&mut proxy, self.service, self.port.number, "");
+        obey_rule(self.view, &mut proxy, self.service, self.port.number, "");
         vec![tcp_network_filter(&proxy)]
     }
+}
 
-    /// To the destinations of a rule, by weight.
-    fn routed(&self, route: &[RouteDestination], namespace: Namespace) -> Vec<Filter> {
-        let target = |route: &RouteDestination| {
-            let target =
-                destination::target(self.view, route.destination.as_ref()?, namespace, self.port.number)?;
-            Some((target, route.weight))
-        };
-        let mut targets: Vec<_> = route.iter().filter_map(target).collect();
-        // Of several, those without weight get nothing; one alone gets everything whatever its weight.
-        if targets.len() > 1 {
-            targets.retain(|(_, weight)| *weight > 0);
-        }
-        let proxy = match targets.as_slice() {
-            [] => tcp_proxy(self.view, names::BLACK_HOLE_CLUSTER),
-            [(only, _)] => {
-                let mut proxy = tcp_proxy(self.view, &only.cluster);
-                if let Some(service) = &only.service {
-                    self.obey_rule(&mut proxy, service, only.port, &only.subset);
-                }
-                proxy
-            }
-            [(first, _), ..] => {
-                let weighted =
-                    targets.iter().map(|(target, weight)| tcp_proxy::weighted_cluster::ClusterWeight {
-                        name: target.cluster.clone(),
-                        weight: *weight,
-                        ..Default::default()
-                    });
-                let clusters = tcp_proxy::WeightedCluster { clusters: weighted.collect() };
-                TcpProxy {
-                    cluster_specifier: Some(tcp_proxy::ClusterSpecifier::WeightedClusters(clusters)),
-                    ..tcp_proxy(self.view, &first.cluster)
-                }
-            }
-        };
-        vec![tcp_network_filter(&proxy)]
+/// To the destinations of a rule that was written in `namespace`, by weight, on a listener of `port`.
+pub fn routed(view: &View<'_>, route: &[RouteDestination], namespace: Namespace, port: u16) -> Vec<Filter> {
+    let target = |route: &RouteDestination| {
+        let target = destination::target(view, route.destination.as_ref()?, namespace, port)?;
+        Some((target, route.weight))
+    };
+    let mut targets: Vec<_> = route.iter().filter_map(target).collect();
+    // Of several, those without weight get nothing; one alone gets everything whatever its weight.
+    if targets.len() > 1 {
+        targets.retain(|(_, weight)| *weight > 0);
     }
+    let proxy = match targets.as_slice() {
+        [] => tcp_proxy(view, names::BLACK_HOLE_CLUSTER),
+        [(only, _)] => {
+            let mut proxy = tcp_proxy(view, &only.cluster);
+            if let Some(service) = &only.service {
+                obey_rule(view, &mut proxy, service, only.port, &only.subset);
+            }
+            proxy
+        }
+        [(first, _), ..] => {
+            let weighted =
+                targets.iter().map(|(target, weight)| tcp_proxy::weighted_cluster::ClusterWeight {
+                    name: target.cluster.clone(),
+                    weight: *weight,
+                    ..Default::default()
+                });
+            let clusters = tcp_proxy::WeightedCluster { clusters: weighted.collect() };
+            TcpProxy {
+                cluster_specifier: Some(tcp_proxy::ClusterSpecifier::WeightedClusters(clusters)),
+                ..tcp_proxy(view, &first.cluster)
+            }
+        }
+    };
+    vec![tcp_network_filter(&proxy)]
+}
 
-    /// What a DestinationRule says about connections rather than clusters: idle time, age, affinity, tunnel.
-    fn obey_rule(&self, proxy: &mut TcpProxy, service: &Service, port: u16, subset_name: &str) {
-        let Some(rule) = self.view.traffic_rule(service) else { return };
-        let policy = Policy::of(&rule.spec, subset(&rule.spec, subset_name), port);
-        if let Some(tcp) = policy.connection_pool.and_then(|pool| pool.tcp.as_ref()) {
-            proxy.idle_timeout = tcp.idle_timeout.and_then(duration);
-            proxy.max_downstream_connection_duration = tcp.max_connection_duration.and_then(duration);
-        }
-        let hash = policy.load_balancer.and_then(|lb| lb.consistent_hash.as_ref());
-        if hash.is_some_and(|hash| hash.use_source_ip == Some(true)) {
-            let by_source = hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {});
-            proxy.hash_policy = vec![HashPolicy { policy_specifier: Some(by_source) }];
-        }
-        proxy.tunneling_config = policy.tunnel.map(tunneling);
+/// What a DestinationRule says about connections rather than clusters: idle time, age, affinity, tunnel.
+fn obey_rule(view: &View<'_>, proxy: &mut TcpProxy, service: &Service, port: u16, subset_name: &str) {
+    let Some(rule) = view.traffic_rule(service) else { return };
+    let policy = Policy::of(&rule.spec, subset(&rule.spec, subset_name), port);
+    if let Some(tcp) = policy.connection_pool.and_then(|pool| pool.tcp.as_ref()) {
+        proxy.idle_timeout = tcp.idle_timeout.and_then(duration);
+        proxy.max_downstream_connection_duration = tcp.max_connection_duration.and_then(duration);
     }
+    let hash = policy.load_balancer.and_then(|lb| lb.consistent_hash.as_ref());
+    if hash.is_some_and(|hash| hash.use_source_ip == Some(true)) {
+        let by_source = hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {});
+        proxy.hash_policy = vec![HashPolicy { policy_specifier: Some(by_source) }];
+    }
+    proxy.tunneling_config = policy.tunnel.map(tunneling);
 }
 
 fn tunneling(tunnel: &TunnelSettings) -> tcp_proxy::TunnelingConfig {

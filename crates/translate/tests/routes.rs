@@ -1,0 +1,432 @@
+//! Route configurations of sidecars: which authority meets which routes.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{mesh, reads, resource, sidecar};
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::{Route, RouteAction, RouteConfiguration, VirtualHost};
+use ostro_mesh::{Attr, Key, Proxy, Snapshot};
+use ostro_names::{Host, Namespace};
+use ostro_translate::ResourceType;
+
+/// Two services of `default`, one of `other`, each with two HTTP ports and one of TCP.
+const SERVICES: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  clusterIP: 10.96.1.1
+  ports: [{name: http, port: 80}, {name: http-alt, port: 8080}, {name: tcp-db, port: 5432}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: next, namespace: default}
+spec:
+  clusterIP: 10.96.1.2
+  ports: [{name: http, port: 80}, {name: http-alt, port: 8080}, {name: tcp-db, port: 5432}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: far, namespace: other}
+spec:
+  clusterIP: 10.96.1.3
+  ports: [{name: http, port: 80}, {name: http-alt, port: 8080}, {name: tcp-db, port: 5432}]
+---
+";
+
+fn with(yaml: &str) -> Snapshot {
+    mesh(&format!("{SERVICES}{yaml}"))
+}
+
+fn in_namespace(namespace: &str) -> Proxy {
+    Proxy {
+        namespace: Namespace::new(namespace),
+        dns_domain: format!("{namespace}.svc.cluster.local"),
+        ..sidecar(&["10.1.0.1"])
+    }
+}
+
+fn routes(snapshot: &Snapshot, proxy: &Proxy, name: &str) -> RouteConfiguration {
+    resource(snapshot, proxy, ResourceType::Route, name)
+}
+
+fn host_of<'c>(config: &'c RouteConfiguration, domain: &str) -> Option<&'c VirtualHost> {
+    config.virtual_hosts.iter().find(|host| host.domains.iter().any(|own| own == domain))
+}
+
+fn named<'c>(config: &'c RouteConfiguration, name: &str) -> &'c VirtualHost {
+    config
+        .virtual_hosts
+        .iter()
+        .find(|host| host.name == name)
+        .unwrap_or_else(|| panic!("no {name}: {config:#?}"))
+}
+
+fn action(route: &Route) -> &RouteAction {
+    match &route.action {
+        Some(Action::Route(action)) => action,
+        other => panic!("does not forward: {other:?}"),
+    }
+}
+
+fn clusters(host: &VirtualHost) -> Vec<&str> {
+    let cluster = |route| match &action(route).cluster_specifier {
+        Some(ClusterSpecifier::Cluster(name)) => name.as_str(),
+        other => panic!("not one cluster: {other:?}"),
+    };
+    host.routes.iter().map(cluster).collect()
+}
+
+#[test]
+fn a_service_is_known_by_the_names_that_resolve_where_the_proxy_is() {
+    let snapshot = with("");
+    let near = routes(&snapshot, &in_namespace("default"), "80");
+    assert_eq!(
+        named(&near, "web.default.svc.cluster.local:80").domains,
+        [
+            "web.default.svc.cluster.local",
+            "web.default.svc.cluster.local.",
+            "web",
+            "web.default",
+            "web.default.svc",
+            "10.96.1.1"
+        ]
+    );
+    let far = routes(&snapshot, &in_namespace("other"), "80");
+    assert!(host_of(&far, "web").is_none() && host_of(&far, "web.default").is_some());
+    assert!(host_of(&far, "far").is_some());
+}
+
+#[test]
+fn virtual_hosts_are_sorted_and_the_unknown_comes_last() {
+    let config = routes(&with(""), &in_namespace("default"), "80");
+    let names: Vec<&str> = config.virtual_hosts.iter().map(|host| host.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "far.other.svc.cluster.local:80",
+            "next.default.svc.cluster.local:80",
+            "web.default.svc.cluster.local:80",
+            "allow_any"
+        ]
+    );
+    assert!(
+        config.ignore_port_in_host_matching
+            && config.virtual_hosts.iter().all(|h| h.include_request_attempt_count)
+    );
+    assert_eq!(clusters(config.virtual_hosts.last().unwrap()), ["PassthroughCluster"]);
+    let default = &config.virtual_hosts[2].routes[0];
+    assert_eq!(default.name, "default");
+    assert_eq!(action(default).timeout.as_ref().unwrap().seconds, 0);
+    assert_eq!(action(default).retry_policy.as_ref().unwrap().num_retries.as_ref().unwrap().value, 2);
+    assert_eq!(default.decorator.as_ref().unwrap().operation, "web.default.svc.cluster.local:80/*");
+}
+
+#[test]
+fn unknown_hosts_are_refused_where_only_the_registry_counts() {
+    let snapshot = with(
+        "apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: 'outboundTrafficPolicy: {mode: REGISTRY_ONLY}'}",
+    );
+    let config = routes(&snapshot, &in_namespace("default"), "80");
+    let last = config.virtual_hosts.last().unwrap();
+    assert_eq!(last.name, "block_all");
+    let Some(Action::DirectResponse(answer)) = &last.routes[0].action else { panic!("{last:?}") };
+    assert_eq!(answer.status, 502);
+}
+
+#[test]
+fn a_port_that_speaks_no_http_has_no_virtual_hosts() {
+    let config = routes(&with(""), &in_namespace("default"), "5432");
+    let names: Vec<&str> = config.virtual_hosts.iter().map(|host| host.name.as_str()).collect();
+    assert_eq!(names, ["allow_any"]);
+}
+
+#[test]
+fn a_sniffed_service_answers_to_every_name_alone() {
+    let config = routes(&with(""), &in_namespace("other"), "web.default.svc.cluster.local:8080");
+    assert_eq!(config.virtual_hosts.len(), 1);
+    assert_eq!(config.virtual_hosts[0].domains, ["*"]);
+    assert_eq!(clusters(&config.virtual_hosts[0]), ["outbound|8080||web.default.svc.cluster.local"]);
+}
+
+#[test]
+fn names_of_nothing_have_an_empty_configuration() {
+    let snapshot = with("");
+    for name in ["web.default.svc.cluster.local:81", "never.seen.example:80", "inbound|80||", "http.80"] {
+        let config = routes(&snapshot, &in_namespace("default"), name);
+        assert_eq!((config.name.as_str(), config.virtual_hosts.len()), (name, 0));
+    }
+    // The absence is noted, so that the service's arrival makes the routes.
+    let read = reads(&snapshot, &in_namespace("default"), ResourceType::Route, "to.come.example:80");
+    assert!(read.keys.contains(&Key::Services(Host::new("to.come.example")).id()));
+}
+
+#[test]
+fn headless_services_are_known_by_their_pods_names_too() {
+    let snapshot = mesh(
+        "apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: default}
+spec: {clusterIP: None, ports: [{name: http, port: 80}]}",
+    );
+    let config = routes(&snapshot, &in_namespace("default"), "80");
+    let domains = &named(&config, "db.default.svc.cluster.local:80").domains;
+    assert!(domains.contains(&"*.db.default.svc.cluster.local".to_owned()), "{domains:?}");
+    assert!(domains.contains(&"*.db".to_owned()), "{domains:?}");
+}
+
+#[test]
+fn an_external_name_is_another_name_of_its_target() {
+    let snapshot = with(
+        "apiVersion: v1
+kind: Service
+metadata: {name: shop, namespace: default}
+spec: {type: ExternalName, externalName: web.default.svc.cluster.local}",
+    );
+    let config = routes(&snapshot, &in_namespace("default"), "8080");
+    let host = host_of(&config, "shop").unwrap();
+    assert_eq!(host.name, "web.default.svc.cluster.local:8080");
+    assert!(host.domains.contains(&"shop.default.svc.cluster.local".to_owned()));
+}
+
+/// A VirtualService of `default` for these hosts, with this `http`.
+fn rules(name: &str, created: &str, hosts: &str, http: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {name}, namespace: default, creationTimestamp: '{created}'}}
+spec:
+  hosts: [{hosts}]
+  http: {http}
+---
+"
+    )
+}
+
+#[test]
+fn a_virtual_service_takes_the_place_of_a_services_default() {
+    let snapshot =
+        with(&rules("vs", "2020-01-01T00:00:00Z", "web", "[{route: [{destination: {host: next}}]}]"));
+    for namespace in ["default", "other"] {
+        for port in ["80", "8080"] {
+            let config = routes(&snapshot, &in_namespace(namespace), port);
+            let host = host_of(&config, "web.default.svc.cluster.local").unwrap();
+            assert_eq!(clusters(host), [format!("outbound|{port}||next.default.svc.cluster.local")]);
+        }
+    }
+}
+
+#[test]
+fn a_host_that_is_no_service_is_known_on_port_80() {
+    let snapshot = with(&rules(
+        "vs",
+        "2020-01-01T00:00:00Z",
+        "outside.example",
+        "[{route: [{destination: {host: web}}]}]",
+    ));
+    let proxy = in_namespace("default");
+    let config = routes(&snapshot, &proxy, "80");
+    assert_eq!(named(&config, "outside.example:80").domains, ["outside.example"]);
+    assert!(host_of(&routes(&snapshot, &proxy, "8080"), "outside.example").is_none());
+}
+
+#[test]
+fn a_host_that_is_no_service_follows_one_of_the_same_virtual_service() {
+    let http = "[{route: [{destination: {host: web}}]}]";
+    let snapshot = with(&rules("vs", "2020-01-01T00:00:00Z", "web, outside.example", http));
+    let config = routes(&snapshot, &in_namespace("default"), "8080");
+    assert_eq!(
+        clusters(named(&config, "outside.example:8080")),
+        ["outbound|8080||web.default.svc.cluster.local"]
+    );
+    let other = routes(&snapshot, &in_namespace("default"), "9999");
+    assert!(host_of(&other, "outside.example").is_none());
+}
+
+#[test]
+fn of_two_virtual_services_for_a_host_the_older_counts() {
+    let to = |host: &str| format!("[{{route: [{{destination: {{host: {host}}}}}]}}]");
+    let newer = rules("a", "2021-01-01T00:00:00Z", "web", &to("new.example"));
+    let older = rules("b", "2019-01-01T00:00:00Z", "web", &to("old.example"));
+    let config = routes(&with(&format!("{newer}{older}")), &in_namespace("default"), "80");
+    assert_eq!(clusters(host_of(&config, "web").unwrap()), ["outbound|80||old.example"]);
+}
+
+#[test]
+fn wildcards_apply_to_services_that_have_nothing_closer() {
+    let to = |host: &str| format!("[{{route: [{{destination: {{host: {host}}}}}]}}]");
+    let wide = rules("wide", "2018-01-01T00:00:00Z", "'*.cluster.local'", &to("wide.example"));
+    let close = rules("close", "2021-01-01T00:00:00Z", "'*.default.svc.cluster.local'", &to("close.example"));
+    let exact = rules("exact", "2022-01-01T00:00:00Z", "next", &to("exact.example"));
+    let config = routes(&with(&format!("{wide}{close}{exact}")), &in_namespace("default"), "80");
+    assert_eq!(clusters(host_of(&config, "far.other").unwrap()), ["outbound|80||wide.example"]);
+    assert_eq!(clusters(host_of(&config, "web").unwrap()), ["outbound|80||close.example"]);
+    assert_eq!(clusters(host_of(&config, "next").unwrap()), ["outbound|80||exact.example"]);
+    // The wildcards have no virtual hosts of their own where services answer to them.
+    assert!(host_of(&config, "*.cluster.local").is_none());
+}
+
+#[test]
+fn no_domain_is_given_out_twice() {
+    // A ServiceEntry that is called like a short name, and one that shares an address.
+    let snapshot = with(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: clash, namespace: default}
+spec:
+  hosts: [web.default]
+  addresses: [10.96.1.2]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: DNS
+",
+    );
+    let config = routes(&snapshot, &in_namespace("default"), "80");
+    let mut seen = BTreeSet::new();
+    for domain in config.virtual_hosts.iter().flat_map(|host| &host.domains) {
+        assert!(seen.insert(domain), "{domain} is given out twice");
+    }
+    // The full name wins over the shortened one.
+    assert_eq!(host_of(&config, "web.default").unwrap().name, "web.default:80");
+}
+
+#[test]
+fn rules_that_do_not_concern_the_proxy_leave_the_default() {
+    let snapshot = with(&rules(
+        "vs",
+        "2020-01-01T00:00:00Z",
+        "web",
+        "[{match: [{sourceNamespace: other}], route: [{destination: {host: next}}]},
+          {match: [{sourceLabels: {app: batch}}], route: [{destination: {host: far.other.svc.cluster.local}}]}]",
+    ));
+    let web = "outbound|80||web.default.svc.cluster.local";
+    let seen = |proxy: &Proxy| {
+        let config = routes(&snapshot, proxy, "80");
+        clusters(host_of(&config, "web.default").unwrap()).join(" ")
+    };
+    assert_eq!(seen(&in_namespace("default")), web);
+    assert_eq!(seen(&in_namespace("other")), "outbound|80||next.default.svc.cluster.local");
+    let labels = [("app".to_owned(), "batch".to_owned())].into();
+    let batch = Proxy { labels, ..in_namespace("default") };
+    assert_eq!(seen(&batch), "outbound|80||far.other.svc.cluster.local");
+}
+
+#[test]
+fn a_shared_port_is_read_once_for_all_proxies_of_a_namespace() {
+    let snapshot =
+        with(&rules("vs", "2020-01-01T00:00:00Z", "web", "[{route: [{destination: {host: next}}]}]"));
+    let read = reads(&snapshot, &in_namespace("default"), ResourceType::Route, "80");
+    let asked: Vec<&Attr> = read.attrs.iter().map(|(attr, _)| attr).collect();
+    assert_eq!(asked, [&Attr::Kind, &Attr::Namespace, &Attr::Families]);
+    // A service alone asks less: nothing but who the proxy is, for the rules it may see.
+    let read =
+        reads(&snapshot, &in_namespace("default"), ResourceType::Route, "next.default.svc.cluster.local:80");
+    assert!(!read.attrs.iter().any(|(attr, _)| *attr == Attr::Namespace), "{:?}", read.attrs);
+}
+
+#[test]
+fn the_http_proxy_tells_services_apart_by_port() {
+    let config = routes(&with(""), &in_namespace("default"), "http_proxy");
+    assert!(!config.ignore_port_in_host_matching);
+    assert_eq!(
+        clusters(host_of(&config, "web:8080").unwrap()),
+        ["outbound|8080||web.default.svc.cluster.local"]
+    );
+    assert_eq!(host_of(&config, "web").unwrap().name, "web.default.svc.cluster.local:80");
+    assert!(host_of(&config, "web:5432").is_none());
+}
+
+#[test]
+fn delegates_stand_in_their_roots_place() {
+    let root = rules(
+        "root",
+        "2020-01-01T00:00:00Z",
+        "web",
+        "[{name: root, match: [{uri: {prefix: /shop}}], delegate: {name: leaf, namespace: other}, timeout: 5s},
+          {match: [{uri: {prefix: /gone}}], delegate: {name: nowhere}},
+          {route: [{destination: {host: web}}]}]",
+    );
+    let leaf = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: leaf, namespace: other}
+spec:
+  http:
+  - {name: cart, match: [{uri: {prefix: /shop/cart}}], route: [{destination: {host: far}}]}
+  - {match: [{uri: {prefix: /elsewhere}}], route: [{destination: {host: far}}]}
+  - {match: [{uri: {exact: /shop/pay}}], route: [{destination: {host: web.default.svc.cluster.local}}], timeout: 1s}
+";
+    let config = routes(&with(&format!("{root}{leaf}")), &in_namespace("default"), "80");
+    let host = host_of(&config, "web").unwrap();
+    // Short names in the delegate are of the delegate's namespace.
+    assert_eq!(
+        clusters(host),
+        [
+            "outbound|80||far.other.svc.cluster.local",
+            "outbound|80||web.default.svc.cluster.local",
+            "outbound|80||web.default.svc.cluster.local"
+        ]
+    );
+    let timeouts: Vec<i64> =
+        host.routes.iter().map(|route| action(route).timeout.as_ref().unwrap().seconds).collect();
+    assert_eq!(timeouts, [5, 1, 0]);
+    assert_eq!(host.routes[0].name, "root-cart");
+}
+
+#[test]
+fn weights_subsets_and_ports_of_destinations() {
+    let snapshot = with(&rules(
+        "vs",
+        "2020-01-01T00:00:00Z",
+        "web",
+        "[{match: [{uri: {prefix: /none}}], route: [{destination: {host: web, subset: v9}, weight: 0}]},
+          {route: [{destination: {host: web, subset: v1}, weight: 90},
+                   {destination: {host: next, port: {number: 8080}}, weight: 10},
+                   {destination: {host: far.other.svc.cluster.local}, weight: 0}]}]",
+    ));
+    let config = routes(&snapshot, &in_namespace("default"), "80");
+    let host = host_of(&config, "web").unwrap();
+    assert!(matches!(&action(&host.routes[0]).cluster_specifier, Some(ClusterSpecifier::Cluster(name))
+        if name == "outbound|80|v9|web.default.svc.cluster.local"));
+    let Some(ClusterSpecifier::WeightedClusters(weighted)) = &action(&host.routes[1]).cluster_specifier
+    else {
+        panic!("not weighted")
+    };
+    let shares: Vec<(&str, u32)> = weighted
+        .clusters
+        .iter()
+        .map(|cluster| (cluster.name.as_str(), cluster.weight.unwrap().value))
+        .collect();
+    assert_eq!(
+        shares,
+        [
+            ("outbound|80|v1|web.default.svc.cluster.local", 90),
+            ("outbound|8080||next.default.svc.cluster.local", 10)
+        ]
+    );
+}
+
+#[test]
+fn endpoints_by_hash_need_a_policy_on_the_route_and_no_flight_from_a_host() {
+    let snapshot = with(
+        "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: sticky, namespace: default}
+spec:
+  host: web
+  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-user}}}",
+    );
+    let config = routes(&snapshot, &in_namespace("default"), "80");
+    let hashed = action(&host_of(&config, "web").unwrap().routes[0]);
+    assert_eq!(hashed.hash_policy.len(), 1);
+    assert!(hashed.retry_policy.as_ref().unwrap().retry_host_predicate.is_empty());
+    let plain = action(&host_of(&config, "next").unwrap().routes[0]);
+    assert!(
+        plain.hash_policy.is_empty() && plain.retry_policy.as_ref().unwrap().retry_host_predicate.len() == 1
+    );
+}
