@@ -172,7 +172,8 @@ fn intern<T>(at: &At<'_>, text: &str, new: fn(&str) -> Result<T, ostro_names::Na
 fn meta(at: &At<'_>, raw: RawMeta, kind: Kind, namespaced: bool) -> Option<Meta> {
     let name_at = at.field("name");
     if !name_at.is_set() || raw.name.is_empty() {
-        if at.is_set() {
+        // Elsewise the complaint is there already.
+        if at.is_set() && (!name_at.is_set() || name_at.text().is_some()) {
             name_at.refuse("a name");
         }
         return None;

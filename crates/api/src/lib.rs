@@ -13,6 +13,7 @@ pub mod destination_rule;
 mod document;
 pub mod gateway;
 mod hosts;
+mod json;
 pub mod kubernetes;
 pub mod mesh_config;
 pub mod object;

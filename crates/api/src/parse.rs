@@ -9,6 +9,7 @@ use ostro_names::limits;
 use crate::complaint::Complaint;
 use crate::decode::{At, Sink};
 use crate::document;
+use crate::json;
 use crate::mesh_config::MeshConfig;
 use crate::object::{Object, ObjectKey, Origin};
 use crate::tree::Mark;
@@ -79,6 +80,9 @@ impl Reader<'_> {
             for document in documents(chunk.bytes, chunk.lines_before, &mut nodes) {
                 self.document(document);
             }
+            if self.read > limits::FILE_DOCUMENTS {
+                return;
+            }
         }
     }
 
@@ -148,7 +152,10 @@ impl Reader<'_> {
 /// The documents of a part of a file; text that is not UTF-8 is one that could not be built.
 pub(crate) fn documents(bytes: &[u8], lines_before: u32, nodes: &mut usize) -> Vec<Document> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => yaml::parse(text, Place::Lines(lines_before), nodes),
+        Ok(text) => {
+            let json = json::looks_like_json(text).then(|| json::parse(text, lines_before, nodes)).flatten();
+            json.unwrap_or_else(|| yaml::parse(text, Place::Lines(lines_before), nodes))
+        }
         Err(error) => {
             let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
             let bad = bytes.get(error.valid_up_to()).copied().unwrap_or_default();

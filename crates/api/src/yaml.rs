@@ -131,8 +131,22 @@ fn keep_addresses(text: &str) -> Cow<'_, str> {
     Cow::Owned(ENDS.iter().fold(text.to_owned(), |text, end| keep(text, end)))
 }
 
+/// What a scanner of YAML holds at once: a flow collection is a run of tokens until it is closed.
+fn check_flow(text: &str, place: Place) -> Result<(), Fault> {
+    let commas = text.bytes().filter(|&b| b == b',').count();
+    if commas <= limits::DOCUMENT_COMMAS {
+        return Ok(());
+    }
+    let allowed = format!("{} in a document: split it, or write it as JSON", limits::DOCUMENT_COMMAS);
+    let start = saphyr_parser::Marker::new(0, 1, 0);
+    Err(Fault::error(place.mark(&Span::empty(start)), format!("a document with {commas} commas"), allowed))
+}
+
 /// Builds the documents of a text. `nodes` is what is left of the file's budget.
 pub(crate) fn parse(text: &str, place: Place, nodes: &mut usize) -> Vec<Document> {
+    if let Err(fault) = check_flow(text, place) {
+        return vec![Document { root: None, faults: vec![fault] }];
+    }
     let mut documents = Vec::new();
     let text = keep_addresses(text);
     let mut parser = Parser::new_from_str(&text);
@@ -471,7 +485,7 @@ impl Builder {
     }
 }
 
-fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 

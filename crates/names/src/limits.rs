@@ -24,11 +24,18 @@ pub const DOCUMENT_NODES: usize = 1_000_000;
 /// Nodes of one file, over all its documents and with aliases expanded.
 pub const FILE_NODES: usize = 4_000_000;
 
+/// Commas of one YAML document (JSON has no such limit): a scanner of YAML keeps the tokens between
+/// them, some 200 bytes each, until a flow collection ends.
+pub const DOCUMENT_COMMAS: usize = 400_000;
+
 /// Aliases of one document; more than this is an attack or a mistake.
 pub const DOCUMENT_ALIASES: usize = 1_000;
 
 /// Complaints kept of one file; the rest is counted.
 pub const FILE_COMPLAINTS: usize = 1_000;
+
+/// Different regular expressions of one file: each costs up to a few milliseconds to check.
+pub const FILE_REGEXES: usize = 10_000;
 
 /// Bytes of a compiled regular expression (the automaton, not its text).
 pub const REGEX_PROGRAM_BYTES: usize = 1 << 20;

@@ -93,16 +93,28 @@ pub(super) fn pattern(at: &At<'_>, pattern: &str) {
         at.complain(found, format!("{} bytes", limits::REGEX_BYTES));
         return;
     }
-    let built = RegexBuilder::new(pattern).unicode(false).size_limit(limits::REGEX_PROGRAM_BYTES).build();
-    if let Err(error) = built {
-        let reason = error.to_string();
-        // The crate draws a picture of several lines; its last line says it.
-        let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        at.refuse(format!(
-            "a regular expression (RE2) within {} bytes compiled: {reason}",
-            limits::REGEX_PROGRAM_BYTES
-        ));
+    match at.sink().pattern(pattern, reason) {
+        Some(None) => {}
+        Some(Some(reason)) => {
+            let limit = limits::REGEX_PROGRAM_BYTES;
+            at.refuse(format!("a regular expression (RE2) of {limit} bytes compiled at most: {reason}"));
+        }
+        None => {
+            let limit = limits::FILE_REGEXES;
+            at.complain(
+                format!("more than {limit} regular expressions in a file"),
+                "as many: split the file",
+            );
+        }
     }
+}
+
+/// Why a pattern does not compile.
+fn reason(pattern: &str) -> Option<String> {
+    let built = RegexBuilder::new(pattern).unicode(false).size_limit(limits::REGEX_PROGRAM_BYTES).build();
+    // The crate draws a picture of several lines; its last line says it.
+    let text = built.err()?.to_string();
+    Some(text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned())
 }
 
 /// A string match; `empty_prefix` is allowed for paths only.

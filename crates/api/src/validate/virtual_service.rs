@@ -69,7 +69,7 @@ fn hosts(at: &At<'_>, service: &VirtualService, owner: Owner) {
 }
 
 /// Hosts compared with each other; past it only equal ones are found.
-const HOSTS_COMPARED: usize = 1_000;
+const HOSTS_COMPARED: usize = 256;
 
 /// Two hosts of which one covers the other are duplicates too: `*.com` and `*.foo.com`.
 fn duplicate_hosts(list: &At<'_>, hosts: &[String]) {
