@@ -10,6 +10,7 @@
     reason = "a test instrument that cannot work must stop the test, loudly and where it stands"
 )]
 
+pub mod ads;
 pub mod envoy;
 pub mod load;
 pub mod meshgen;

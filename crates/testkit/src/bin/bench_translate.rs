@@ -1,0 +1,205 @@
+//! `cargo xtask bench translate`: a large mesh, many eager proxies, one change after the other.
+//!
+//! Prints the size of the read index, and for each sort of change how long the model and the distribution take and what
+//! reaches the proxies. Fails if the index is larger than the design allows.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot be made must stop")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ostro_discovery::{Handle, Timing, Translator};
+use ostro_mesh::{Change, Mesh, Settings, Snapshot};
+use ostro_telemetry::Metrics;
+use ostro_testkit::ads::{self, Client, References};
+use ostro_testkit::meshgen::{Shape, objects};
+
+/// The read index may take so much (issue 2, acceptance 7).
+const INDEX_BYTES_MAX: i64 = 200 << 20;
+
+/// Changes of each sort.
+const ROUNDS: usize = 20;
+
+struct Size {
+    shape: Shape,
+    proxies: usize,
+}
+
+fn size() -> Size {
+    let shape = Shape {
+        services: 5_000,
+        namespaces: 1_000,
+        endpoints: 2,
+        tcp_every: 10,
+        rules_every: 10,
+        routes_every: 20,
+    };
+    let mut size = Size { shape, proxies: 200 };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().and_then(|text| text.parse().ok());
+        let place = match name.as_str() {
+            "--services" => &mut size.shape.services,
+            "--namespaces" => &mut size.shape.namespaces,
+            "--endpoints" => &mut size.shape.endpoints,
+            "--proxies" => &mut size.proxies,
+            other => panic!(
+                "{other}: there are --services, --namespaces, --endpoints and --proxies, each with a number"
+            ),
+        };
+        *place = value.unwrap_or_else(|| panic!("{name} wants a number"));
+    }
+    size
+}
+
+struct Bench {
+    shape: Shape,
+    mesh: Mesh,
+    metrics: Metrics,
+    handle: Handle<Snapshot>,
+    clients: Vec<Client>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Size { shape, proxies } = size();
+    println!("{} services in {} namespaces, {proxies} eager proxies", shape.services, shape.namespaces);
+    let all = shape.objects();
+    let number = all.len();
+    let mut mesh = Mesh::new(Settings::default());
+    let started = Instant::now();
+    let (snapshot, changes) = mesh.apply(all.into_iter().map(Change::Upsert).collect());
+    println!("model: {number} objects, {} values, {:.2?}", changes.len(), started.elapsed());
+
+    let metrics = Metrics::new("bench");
+    let handle = ostro_discovery::start(Translator, snapshot, Timing::default(), metrics.clone()).unwrap();
+    let address = serve(handle.clone()).await;
+    let started = Instant::now();
+    let clients = connect(&shape, proxies, address).await;
+    let bench = Bench { shape, mesh, metrics, handle, clients };
+    bench.quiet().await;
+    println!(
+        "all proxies told everything: {:.2?}, resident {} MiB (clients included)",
+        started.elapsed(),
+        resident() >> 20
+    );
+    let index = bench.index();
+    bench.changes().await;
+    if index > INDEX_BYTES_MAX {
+        eprintln!("the read index takes {index} bytes, more than {INDEX_BYTES_MAX}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+async fn serve(handle: Handle<Snapshot>) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(ostro_discovery::ads::serve(listener, handle, std::future::pending()));
+    address
+}
+
+/// Sidecars of the first pods of the first services, so of as many namespaces as there are.
+async fn connect(shape: &Shape, proxies: usize, server: SocketAddr) -> Vec<Client> {
+    let references = Arc::new(References::default());
+    let mut clients = Vec::new();
+    for number in 0..proxies {
+        let service = number % shape.services;
+        let address = IpAddr::V4(shape.pod_address(service, number / shape.services));
+        let node = ads::sidecar_node(address, &format!("s{service}-0"), &shape.namespace(service));
+        clients.push(Client::connect(server, node, Default::default(), references.clone(), false).await);
+    }
+    clients
+}
+
+impl Bench {
+    /// Waits until every proxy has everything.
+    async fn quiet(&self) {
+        loop {
+            let waiting = self.handle.proxies().await.into_iter().flat_map(|proxy| proxy.types);
+            let told = |kind: &ostro_discovery::status::TypeStatus| {
+                kind.pending == 0 && kind.nonce_sent == kind.nonce_acked
+            };
+            let mut open = 0;
+            let types = waiting.inspect(|_| open += 1).filter(|kind| !told(kind)).count();
+            if types == 0 && open >= self.clients.len() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Prints the read index; its bytes.
+    fn index(&self) -> i64 {
+        let mut total = 0;
+        for kind in ostro_translate::ResourceType::ALL {
+            let label = ostro_telemetry::Typed { r#type: kind.short() };
+            let edges = self.metrics.index_edges.get_or_create(&label).get();
+            let bytes = self.metrics.index_bytes.get_or_create(&label).get();
+            let resources = self.metrics.resources.get_or_create(&label).get();
+            total += bytes;
+            println!("read index, {}: {resources} resources, {edges} edges, {bytes} bytes", kind.short());
+        }
+        println!("read index: {total} bytes = {:.1} MiB", total as f64 / f64::from(1 << 20));
+        total
+    }
+
+    async fn changes(mut self) {
+        println!(
+            "{:<28} {:>12} {:>12} {:>12} {:>10}",
+            "one change of", "model", "worked out", "all told", "responses"
+        );
+        let shape = self.shape;
+        self.measure("endpoints", |service| shape.slice(service, 1)).await;
+        self.measure("a VirtualService", |service| shape.route(service, 50)).await;
+        self.measure("a DestinationRule", |service| shape.rule(service, "RANDOM")).await;
+        self.measure("a Service's annotation", |service| {
+            shape.service(service).replacen("metadata: {", "metadata: {annotations: {note: me}, ", 1)
+        })
+        .await;
+        self.measure("the set of Services (one new)", |service| {
+            Shape { services: shape.services + ROUNDS, ..shape }.service(shape.services + service % ROUNDS)
+        })
+        .await;
+    }
+
+    /// Makes the change in so many services, one after the other.
+    async fn measure(&mut self, what: &str, change: impl Fn(usize) -> String) {
+        let (mut model, mut worked_out, mut told) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        let before: u64 = self.clients.iter().map(Client::responses).sum();
+        for round in 0..ROUNDS {
+            // A step that keeps to services with a rule and a route, and spreads over the mesh.
+            let step = (self.shape.services / ROUNDS / 20).max(1) * 20;
+            let new = objects(&change(round * step % self.shape.services));
+            let arrived = Instant::now();
+            let (world, keys) = self.mesh.apply(new.into_iter().map(Change::Upsert).collect());
+            model += arrived.elapsed();
+            let keys: Vec<_> = keys.iter().collect();
+            let change =
+                ostro_discovery::Change { world, keys, why: what.to_owned(), trigger: "config", arrived };
+            self.handle.changes.send(change).await.unwrap();
+            // Answered after the change is worked out.
+            self.handle.dump("nobody").await;
+            worked_out += arrived.elapsed();
+            self.quiet().await;
+            told += arrived.elapsed();
+        }
+        let after: u64 = self.clients.iter().map(Client::responses).sum();
+        let mean = |total: Duration| format!("{:.2?}", total / u32::try_from(ROUNDS).unwrap());
+        println!(
+            "{what:<28} {:>12} {:>12} {:>12} {:>10.1}",
+            mean(model),
+            mean(worked_out),
+            mean(told),
+            (after - before) as f64 / ROUNDS as f64
+        );
+    }
+}
+
+/// Resident memory of this process, in bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = status.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap();
+    pages * 4096
+}
