@@ -151,27 +151,27 @@ impl Bench {
             "one change of", "model", "worked out", "all told", "responses"
         );
         let shape = self.shape;
-        self.measure("endpoints", |service| shape.slice(service, 1)).await;
-        self.measure("a VirtualService", |service| shape.route(service, 50)).await;
-        self.measure("a DestinationRule", |service| shape.rule(service, "RANDOM")).await;
-        self.measure("a Service's annotation", |service| {
+        self.measure("endpoints", |_, service| shape.slice(service, 1)).await;
+        self.measure("a VirtualService", |_, service| shape.route(service, 50)).await;
+        self.measure("a DestinationRule", |_, service| shape.rule(service, "RANDOM")).await;
+        self.measure("a Service's annotation", |_, service| {
             shape.service(service).replacen("metadata: {", "metadata: {annotations: {note: me}, ", 1)
         })
         .await;
-        self.measure("the set of Services (one new)", |service| {
-            Shape { services: shape.services + ROUNDS, ..shape }.service(shape.services + service % ROUNDS)
+        self.measure("the set of Services (one new)", |round, _| {
+            Shape { services: shape.services + ROUNDS, ..shape }.service(shape.services + round)
         })
         .await;
     }
 
-    /// Makes the change in so many services, one after the other.
-    async fn measure(&mut self, what: &str, change: impl Fn(usize) -> String) {
+    /// Makes the change in so many services, one after the other; `change` is told round and service.
+    async fn measure(&mut self, what: &str, change: impl Fn(usize, usize) -> String) {
         let (mut model, mut worked_out, mut told) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         let before: u64 = self.clients.iter().map(Client::responses).sum();
         for round in 0..ROUNDS {
             // A step that keeps to services with a rule and a route, and spreads over the mesh.
             let step = (self.shape.services / ROUNDS / 20).max(1) * 20;
-            let new = objects(&change(round * step % self.shape.services));
+            let new = objects(&change(round, round * step % self.shape.services));
             let arrived = Instant::now();
             let (world, keys) = self.mesh.apply(new.into_iter().map(Change::Upsert).collect());
             model += arrived.elapsed();
