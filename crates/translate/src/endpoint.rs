@@ -54,7 +54,9 @@ fn eds_assignment(view: &View<'_>, name: &str) -> Option<ClusterLoadAssignment> 
     if cluster::discovery(view, &service, &policy)? != Discovery::Eds {
         return None;
     }
-    let endpoints = endpoints(view, &service, &port, part);
+    let mut endpoints = endpoints(view, &service, &port, part);
+    // Envoy refuses a whole assignment over one address that it would have to resolve.
+    endpoints.retain(|endpoint| !matches!(endpoint.address, EndpointAddress::Dns(_)));
     Some(assignment(view, name, endpoints, &policy))
 }
 
@@ -69,7 +71,9 @@ pub(crate) fn dns_assignment(
 ) -> ClusterLoadAssignment {
     let declared = view.endpoints(service);
     if !declared.is_empty() || service.host.as_str().starts_with('*') {
-        let endpoints = endpoints(view, service, port, part);
+        let mut endpoints = endpoints(view, service, port, part);
+        // Nor does a resolved cluster take a socket that has no port.
+        endpoints.retain(|endpoint| !matches!(endpoint.address, EndpointAddress::Unix(_)));
         return assignment(view, name, endpoints, policy);
     }
     single(name, socket(service.host.as_str(), port.number))

@@ -27,6 +27,12 @@ pub const KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Connections of the passthrough clusters are closed after this long without a request.
 const PASSTHROUGH_IDLE: Duration = Duration::from_secs(300);
 
+/// Most streams of a connection that HTTP/2 can say.
+const STREAMS_MAX: u32 = (1 << 31) - 1;
+
+/// How long an HTTP/2 PING may go unanswered where the rule does not say.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Which HTTP is spoken upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -122,11 +128,16 @@ impl Options {
 
 fn http2_options(http: &HttpSettings) -> Http2ProtocolOptions {
     Http2ProtocolOptions {
-        max_concurrent_streams: Some(http.max_concurrent_streams).filter(|limit| *limit > 0).and_then(number),
-        connection_keepalive: http.http2_keep_alive.as_ref().map(|keepalive| KeepaliveSettings {
-            interval: keepalive.interval.and_then(duration),
-            timeout: keepalive.timeout.and_then(duration),
-            ..Default::default()
+        max_concurrent_streams: Some(http.max_concurrent_streams.min(STREAMS_MAX))
+            .filter(|limit| *limit > 0)
+            .and_then(number),
+        connection_keepalive: http.http2_keep_alive.as_ref().and_then(|keepalive| {
+            Some(KeepaliveSettings {
+                interval: duration(keepalive.interval?),
+                // Envoy demands one.
+                timeout: duration(keepalive.timeout.unwrap_or(PING_TIMEOUT)),
+                ..Default::default()
+            })
         }),
         ..Default::default()
     }

@@ -16,6 +16,7 @@
 pub mod abilities;
 pub mod access_log;
 mod balancing;
+mod chain_set;
 mod cluster;
 pub mod encode;
 mod endpoint;

@@ -1,8 +1,7 @@
 //! Outbound listeners of a sidecar (CONTRACT 2.6): the one that captured connections arrive at, and those that it
 //! hands them to, by address and port.
 //!
-//! A listener is put together from what each service contributes, oldest first; chains with equal matches are the
-//! older service's. So HTTP and opaque services share a port, told apart by what they speak, and the table of
+//! A listener is put together from what each service contributes, oldest first; what two claim is the older's. So HTTP and opaque services share a port, told apart by what they speak, and the table of
 //! conflicts needs no code of its own.
 //!
 //! Invariant: nothing here asks for the proxy's own address, but for [`host_names`], which asks whether the proxy is
@@ -21,6 +20,7 @@ use ostro_mesh::model::{
 };
 use ostro_names::{Host, Name};
 
+use crate::chain_set::ChainSet;
 use crate::encode::{cidr, number, socket, wrapped};
 use crate::filters::{
     Direction, Routes, chain, http_connection_manager, http_network_filter, tcp_network_filter, tcp_proxy,
@@ -28,8 +28,8 @@ use crate::filters::{
 use crate::listener::{HTTP_ALPN, RAW_BUFFER, detection};
 use crate::{access_log, names, service, tcp_routes};
 
-/// Ports that listeners of the bootstrap or of capture hold at the wildcard address.
-const TAKEN_PORTS: [u16; 4] = [15001, 15006, 15021, 15090];
+/// Ports that listeners of the bootstrap hold at the wildcard address: readiness and metrics.
+const BOOTSTRAP_PORTS: [u16; 2] = [15021, 15090];
 
 /// Servers on these ports speak first: waiting there for the client's first bytes would wait forever.
 const SERVER_FIRST_PORTS: [u16; 4] = [25, 53, 3306, 27017];
@@ -76,6 +76,13 @@ pub fn wildcard(view: &View<'_>) -> IpAddr {
         (false, true) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     }
+}
+
+/// Whether another listener has this port at the wildcard address.
+fn is_taken(view: &View<'_>, port: u16) -> bool {
+    let mesh = view.mesh_config();
+    BOOTSTRAP_PORTS.contains(&port)
+        || [mesh.proxy_listen_port, mesh.proxy_inbound_listen_port].contains(&port)
 }
 
 fn listener_at(view: &View<'_>, bind: IpAddr, port: u16) -> Listener {
@@ -137,7 +144,7 @@ pub fn host_names(view: &View<'_>, host: Host) -> Vec<Name> {
         for port in &service.ports {
             for place in places(view, &service, port).into_iter().flatten() {
                 match place {
-                    Place::Wildcard(_) if TAKEN_PORTS.contains(&port.number) => {}
+                    Place::Wildcard(_) if is_taken(view, port.number) => {}
                     Place::Wildcard(_) => all.push(names::listener(wildcard(view), port.number)),
                     Place::Addresses(addresses) => {
                         all.extend(
@@ -178,7 +185,7 @@ pub fn content(view: &View<'_>, bind: IpAddr, port: u16) -> Option<Listener> {
     let at_wildcard = bind == wildcard(view);
     let mut contributions =
         if at_wildcard { at_any_address(view, port) } else { at_address(view, bind, port) };
-    if contributions.is_empty() || (at_wildcard && TAKEN_PORTS.contains(&port)) {
+    if contributions.is_empty() || (at_wildcard && is_taken(view, port)) {
         return None;
     }
     contributions.sort_by_key(|c| (c.service.age, c.service.host, c.service.registry));
@@ -189,7 +196,7 @@ pub fn content(view: &View<'_>, bind: IpAddr, port: u16) -> Option<Listener> {
     let mut listener = listener_at(view, bind, port);
     listener.bind_to_port = wrapped(false);
     listener.default_filter_chain = fallthrough(view, &chains);
-    listener.filter_chains = chains;
+    listener.filter_chains = chains.into_chains();
     listener.access_log = access_log::of_listener(view.mesh_config());
     detection(view, &mut listener);
     Some(listener)
@@ -252,28 +259,21 @@ impl Contribution {
     }
 }
 
-/// The chains of all contributions; of those with equal matches the first. HTTP services of a port share one chain,
+/// The chains of all contributions, older ones first. HTTP services of a port share one chain,
 /// which is made once, be they thousands.
-fn merged(
-    view: &View<'_>,
-    contributions: &[Contribution],
-    bind: IpAddr,
-    at_wildcard: bool,
-) -> Vec<FilterChain> {
+fn merged(view: &View<'_>, contributions: &[Contribution], bind: IpAddr, at_wildcard: bool) -> ChainSet {
     let grpc_web = contributions.iter().any(|contribution| contribution.port.protocol == Protocol::GrpcWeb);
-    let mut chains: Vec<FilterChain> = Vec::new();
+    let mut chains = ChainSet::default();
     let mut http: Vec<&[IpNet]> = Vec::new();
     for contribution in contributions {
         if contribution.is_http() && !http.contains(&contribution.prefixes.as_slice()) {
             http.push(&contribution.prefixes);
-            chains.push(http_chain(view, contribution, bind, at_wildcard, grpc_web));
+            chains.add(http_chain(view, contribution, bind, at_wildcard, grpc_web));
         }
         if contribution.is_opaque() {
             let Contribution { service, port, prefixes } = contribution;
             for chain in tcp_routes::chains(view, service, port, prefixes, at_wildcard) {
-                if chains.iter().all(|other| other.filter_chain_match != chain.filter_chain_match) {
-                    chains.push(chain);
-                }
+                chains.add(chain);
             }
         }
     }
@@ -304,8 +304,8 @@ fn http_chain(
 }
 
 /// The chain for what no other takes, unless one takes everything.
-fn fallthrough(view: &View<'_>, chains: &[FilterChain]) -> Option<FilterChain> {
-    if chains.iter().any(|chain| chain.filter_chain_match.is_none()) {
+fn fallthrough(view: &View<'_>, chains: &ChainSet) -> Option<FilterChain> {
+    if chains.has_match_all() {
         return None;
     }
     let proxy = tcp_proxy(view, unknown_destination(view));

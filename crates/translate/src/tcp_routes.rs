@@ -1,6 +1,6 @@
 //! Filter chains for opaque connections to a service: `tls` and `tcp` rules of VirtualServices, or the service itself.
 //!
-//! Invariant: the chains of one service differ in their match, and one at most matches everything.
+//! What it is not: the judge of chains that claim the same connections (`chain_set`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -68,15 +68,16 @@ impl Scope<'_> {
                 for condition in route.r#match.iter().filter(|condition| self.tls_applies(condition)) {
                     let prefixes = self.subnets(&condition.destination_subnets);
                     let matched = chain_match(&prefixes, &condition.sni_hosts);
-                    add(&mut chains, matched, || {
-                        routed(self.view, &route.route, rule.age.namespace, self.port.number)
-                    });
+                    chains.push(conditional(
+                        matched,
+                        routed(self.view, &route.route, rule.age.namespace, self.port.number),
+                    ));
                 }
             }
         }
         if chains.is_empty() {
             let names = if by_name { vec![self.service.host.as_str().to_owned()] } else { Vec::new() };
-            add(&mut chains, chain_match(self.prefixes, &names), || self.direct());
+            chains.push(conditional(chain_match(self.prefixes, &names), self.direct()));
         }
         chains
     }
@@ -90,7 +91,7 @@ impl Scope<'_> {
                 if !route.r#match.is_empty() && conditions.is_empty() {
                     continue;
                 }
-                let filters = || routed(self.view, &route.route, rule.age.namespace, self.port.number);
+                let filters = routed(self.view, &route.route, rule.age.namespace, self.port.number);
                 if conditions.iter().all(|condition| !condition.destination_subnets.is_empty())
                     && !conditions.is_empty()
                 {
@@ -98,15 +99,15 @@ impl Scope<'_> {
                         .iter()
                         .flat_map(|condition| condition.destination_subnets.clone())
                         .collect();
-                    add(&mut chains, chain_match(&self.subnets(&subnets), &[]), filters);
+                    chains.push(conditional(chain_match(&self.subnets(&subnets), &[]), filters));
                 } else {
                     // Without a subnet it takes every connection of the service: nothing after it is reached.
-                    add(&mut chains, chain_match(self.prefixes, &[]), filters);
+                    chains.push(conditional(chain_match(self.prefixes, &[]), filters));
                     return chains;
                 }
             }
         }
-        add(&mut chains, chain_match(self.prefixes, &[]), || self.direct());
+        chains.push(conditional(chain_match(self.prefixes, &[]), self.direct()));
         chains
     }
 
@@ -222,18 +223,21 @@ fn tunneling(tunnel: &TunnelSettings) -> tcp_proxy::TunnelingConfig {
 }
 
 fn chain_match(prefixes: &[IpNet], server_names: &[String]) -> FilterChainMatch {
+    // Envoy has no word for "any name" but silence.
+    let any = server_names.iter().any(|name| name == "*");
     FilterChainMatch {
         prefix_ranges: prefixes.iter().copied().map(cidr).collect(),
-        // Envoy takes `*.x`, and for any name no condition at all.
-        server_names: server_names.iter().filter(|name| *name != "*").cloned().collect(),
+        server_names: if any {
+            Vec::new()
+        } else {
+            server_names.iter().map(|name| name.to_ascii_lowercase()).collect()
+        },
         ..Default::default()
     }
 }
 
-/// Adds a chain unless there is one with the same match, which Envoy would refuse: the first wins.
-fn add(chains: &mut Vec<FilterChain>, matched: FilterChainMatch, filters: impl FnOnce() -> Vec<Filter>) {
+/// A chain under a condition.
+fn conditional(matched: FilterChainMatch, filters: Vec<Filter>) -> FilterChain {
     let matched = (matched != FilterChainMatch::default()).then_some(matched);
-    if chains.iter().all(|chain| chain.filter_chain_match != matched) {
-        chains.push(FilterChain { filter_chain_match: matched, ..chain("", filters()) });
-    }
+    FilterChain { filter_chain_match: matched, ..chain("", filters) }
 }
