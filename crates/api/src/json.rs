@@ -172,7 +172,7 @@ impl Reader<'_> {
             self.skip_blanks();
             self.expect(":")?;
             let dot = if self.path.is_empty() { "" } else { "." };
-            self.path.push(format!("{dot}{key}"));
+            self.path.push(format!("{dot}{}", crate::text::clip(&key)));
             let value = self.value(depth + 1)?;
             self.path.pop();
             entries.push(Entry { key: key.into(), mark, value });

@@ -486,7 +486,8 @@ impl Builder {
 }
 
 pub(crate) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    let key = crate::text::clip(key);
+    if path.is_empty() { key.into_owned() } else { format!("{path}.{key}") }
 }
 
 #[cfg(test)]
