@@ -13,17 +13,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ostro_mesh::{Answer, Attr, KeyId, Proxy, Reads};
+use ostro_mesh::{Answer, KeyId, Proxy, Reads};
 use ostro_names::Name;
 use ostro_telemetry::{Metrics, Typed};
 use ostro_translate::{Part, ResourceType, Roster};
 
+use crate::answers::{Asker, AttrId, Questions};
 use crate::generator::Generator;
 use crate::readers::{Ids, Readers};
 use crate::resource::{Resource, Version};
 
 /// What is cached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Item {
     Roster(ResourceType),
     Names(ResourceType, Part),
@@ -34,6 +35,15 @@ impl Item {
     pub fn kind(self) -> ResourceType {
         match self {
             Item::Roster(kind) | Item::Names(kind, _) | Item::Content(kind, _) => kind,
+        }
+    }
+
+    /// What decides over what.
+    pub fn rank(self) -> u8 {
+        match self {
+            Item::Roster(_) => 0,
+            Item::Names(..) => 1,
+            Item::Content(..) => 2,
         }
     }
 }
@@ -64,18 +74,20 @@ pub(crate) enum Value {
     Content(Arc<Resource>),
 }
 
-/// Values that are no longer true, and who holds them.
-#[derive(Debug)]
-pub(crate) struct Dirty {
-    pub item: Item,
-    /// Connections, ascending.
-    pub holders: Vec<u32>,
-}
+/// Values that are no longer true, and who is to resolve them again.
+pub(crate) type Stale = HashMap<Item, Vec<u32>>;
 
 #[derive(Debug, Default)]
 struct Shape {
-    questions: Box<[Attr]>,
+    questions: Box<[AttrId]>,
     variants: HashMap<Box<[Answer]>, Slot>,
+}
+
+/// The shapes of one item, which has a number while it has any.
+#[derive(Debug)]
+struct Shapes {
+    id: u32,
+    shapes: Vec<Shape>,
 }
 
 #[derive(Debug)]
@@ -92,7 +104,11 @@ struct Variant {
 /// The cache. Not shared: the one task that distributes owns it.
 pub(crate) struct Cache<G> {
     generator: G,
-    items: HashMap<Item, Vec<Shape>>,
+    items: HashMap<Item, Shapes>,
+    /// By [`Shapes::id`].
+    item_ids: Vec<Item>,
+    free_ids: Vec<u32>,
+    questions: Questions,
     variants: Vec<Option<Variant>>,
     free: Vec<Slot>,
     readers: Readers,
@@ -104,6 +120,9 @@ impl<G: Generator> Cache<G> {
         Cache {
             generator,
             items: HashMap::new(),
+            item_ids: Vec::new(),
+            free_ids: Vec::new(),
+            questions: Questions::default(),
             variants: Vec::new(),
             free: Vec::new(),
             readers: Readers::default(),
@@ -111,23 +130,15 @@ impl<G: Generator> Cache<G> {
         }
     }
 
-    /// The value of `item` for `proxy`, found or built, held by `holder` from now on. The keys on which the proxy's
-    /// answers depend go to `selection`: when one of them changes, this connection has to resolve anew.
-    pub fn resolve(
-        &mut self,
-        world: &G::World,
-        proxy: &Proxy,
-        item: Item,
-        holder: u32,
-        selection: &mut dyn FnMut(KeyId),
-    ) -> Value {
-        let found = self.find(world, proxy, item, selection);
-        if let Some(value) = found.and_then(|slot| self.hold(slot, holder)) {
+    /// The value of `item` for the asked proxy, found or built, held by it from now on.
+    pub fn resolve(&mut self, world: &G::World, asker: &mut Asker<'_>, item: Item) -> Value {
+        let found = self.find(world, asker, item);
+        if let Some(value) = found.and_then(|slot| self.hold(slot, asker.id)) {
             self.metrics.cache_hits.inc();
             return value;
         }
         self.metrics.cache_misses.inc();
-        self.build(world, proxy, item, holder, selection)
+        self.build(world, asker, item)
     }
 
     fn hold(&mut self, slot: Slot, holder: u32) -> Option<Value> {
@@ -136,42 +147,84 @@ impl<G: Generator> Cache<G> {
         Some(variant.value.clone())
     }
 
-    fn find(
-        &self,
-        world: &G::World,
-        proxy: &Proxy,
-        item: Item,
-        selection: &mut dyn FnMut(KeyId),
-    ) -> Option<Slot> {
-        self.items.get(&item)?.iter().find_map(|shape| {
-            let answers: Vec<Answer> = shape
-                .questions
-                .iter()
-                .map(|question| self.generator.answer(world, proxy, question, selection))
-                .collect();
+    fn find(&self, world: &G::World, asker: &mut Asker<'_>, item: Item) -> Option<Slot> {
+        self.items.get(&item)?.shapes.iter().find_map(|shape| {
+            let answers = shape.questions.iter().map(|id| {
+                let question = self.questions.attr(*id)?;
+                Some(asker.ask(&self.generator, world, *id, question).0)
+            });
+            let answers: Vec<Answer> = answers.collect::<Option<_>>()?;
             shape.variants.get(answers.as_slice()).copied()
         })
     }
 
-    fn build(
-        &mut self,
-        world: &G::World,
-        proxy: &Proxy,
-        item: Item,
-        holder: u32,
-        selection: &mut dyn FnMut(KeyId),
-    ) -> Value {
+    fn build(&mut self, world: &G::World, asker: &mut Asker<'_>, item: Item) -> Value {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.variants.push(None);
             // 2^32 variants are out of reach: each takes some hundred bytes.
             Slot((self.variants.len() - 1) as u32)
         });
-        let (value, reads) = self.generate(world, proxy, item, slot);
-        for (question, _) in &reads.attrs {
-            self.generator.answer(world, proxy, question, selection);
+        let (value, reads) = self.generate(world, asker.proxy, item, slot);
+        let (questions, answers) = self.register(world, asker, item, &reads);
+        self.attach(item, slot, questions, answers.clone());
+        for key in &reads.keys {
+            self.readers.insert(*key, slot.0);
         }
-        self.insert(item, slot, value.clone(), reads, holder);
+        self.account(item.kind(), reads.keys.len(), 1);
+        let mut holders = Ids::default();
+        holders.insert(asker.id);
+        let keys = reads.keys.into();
+        let variant = Variant { item, value: value.clone(), keys, answers, holders, attached: true };
+        if let Some(place) = self.variants.get_mut(slot.0 as usize) {
+            *place = Some(variant);
+        }
         value
+    }
+
+    /// Numbers the questions that were asked, and notes which of them have to be put again for `item`.
+    fn register(
+        &mut self,
+        world: &G::World,
+        asker: &mut Asker<'_>,
+        item: Item,
+        reads: &Reads,
+    ) -> (Box<[AttrId]>, Box<[Answer]>) {
+        let item = self.item_id(item);
+        let mut questions = Vec::with_capacity(reads.attrs.len());
+        for (question, _) in &reads.attrs {
+            let id = self.questions.id(question.clone());
+            if asker.ask(&self.generator, world, id, question).1 {
+                self.questions.note_item(id, item);
+            }
+            questions.push(id);
+        }
+        (questions.into(), reads.attrs.iter().map(|(_, answer)| *answer).collect())
+    }
+
+    fn item_id(&mut self, item: Item) -> u32 {
+        if let Some(shapes) = self.items.get(&item) {
+            return shapes.id;
+        }
+        let id = match self.free_ids.pop() {
+            Some(id) => id,
+            None => {
+                self.item_ids.push(item);
+                (self.item_ids.len() - 1) as u32
+            }
+        };
+        if let Some(place) = self.item_ids.get_mut(id as usize) {
+            *place = item;
+        }
+        self.items.insert(item, Shapes { id, shapes: Vec::new() });
+        id
+    }
+
+    fn attach(&mut self, item: Item, slot: Slot, questions: Box<[AttrId]>, answers: Box<[Answer]>) {
+        let Some(Shapes { shapes, .. }) = self.items.get_mut(&item) else { return };
+        match shapes.iter_mut().find(|shape| shape.questions == questions) {
+            Some(shape) => drop(shape.variants.insert(answers, slot)),
+            None => shapes.push(Shape { questions, variants: HashMap::from([(answers, slot)]) }),
+        }
     }
 
     fn generate(&self, world: &G::World, proxy: &Proxy, item: Item, slot: Slot) -> (Value, Reads) {
@@ -196,32 +249,6 @@ impl<G: Generator> Cache<G> {
         }
     }
 
-    fn insert(&mut self, item: Item, slot: Slot, value: Value, reads: Reads, holder: u32) {
-        let (questions, answers): (Vec<Attr>, Vec<Answer>) = reads.attrs.into_iter().unzip();
-        let answers: Box<[Answer]> = answers.into();
-        let shapes = self.items.entry(item).or_default();
-        match shapes.iter_mut().find(|shape| *shape.questions == *questions) {
-            Some(shape) => {
-                shape.variants.insert(answers.clone(), slot);
-            }
-            None => {
-                let variants = HashMap::from([(answers.clone(), slot)]);
-                shapes.push(Shape { questions: questions.into(), variants });
-            }
-        }
-        for key in &reads.keys {
-            self.readers.insert(*key, slot.0);
-        }
-        self.account(item.kind(), reads.keys.len(), 1);
-        let keys = reads.keys.into();
-        let mut holders = Ids::default();
-        holders.insert(holder);
-        let variant = Variant { item, value, keys, answers, holders, attached: true };
-        if let Some(place) = self.variants.get_mut(slot.0 as usize) {
-            *place = Some(variant);
-        }
-    }
-
     /// `holder` no longer holds what is in `slot`.
     pub fn release(&mut self, slot: Slot, holder: u32) {
         let Some(Some(variant)) = self.variants.get_mut(slot.0 as usize) else { return };
@@ -236,17 +263,25 @@ impl<G: Generator> Cache<G> {
         }
     }
 
-    /// Detaches everything that read one of `keys`; in the order of items, so that what follows is deterministic.
-    pub fn invalidate(&mut self, keys: &[KeyId]) -> Vec<Dirty> {
-        let mut dirty: Vec<Dirty> = Vec::new();
+    /// Puts the questions again whose answers depend on `keys`, and adds what the connection has to resolve again.
+    pub fn reselect(&self, world: &G::World, asker: &mut Asker<'_>, keys: &[KeyId], stale: &mut Stale) {
+        for question in asker.ask_again(&self.generator, world, &self.questions, keys) {
+            for item in self.questions.items(question) {
+                if let Some(item) = self.item_ids.get(item as usize) {
+                    stale.entry(*item).or_default().push(asker.id);
+                }
+            }
+        }
+    }
+
+    /// Detaches everything that read one of `keys`, and adds who has to resolve it again.
+    pub fn invalidate(&mut self, keys: &[KeyId], stale: &mut Stale) {
         for slot in self.readers.of(keys) {
             self.detach(Slot(slot));
             if let Some(Some(variant)) = self.variants.get(slot as usize) {
-                dirty.push(Dirty { item: variant.item, holders: variant.holders.sorted() });
+                stale.entry(variant.item).or_default().extend(variant.holders.sorted());
             }
         }
-        dirty.sort_by_key(|dirty| dirty.item);
-        dirty
     }
 
     fn detach(&mut self, slot: Slot) {
@@ -256,21 +291,36 @@ impl<G: Generator> Cache<G> {
         }
         let item = variant.item;
         let keys = std::mem::take(&mut variant.keys);
-        if let Some(shapes) = self.items.get_mut(&item) {
-            for shape in shapes.iter_mut() {
-                if shape.variants.get(&variant.answers) == Some(&slot) {
-                    shape.variants.remove(&variant.answers);
-                }
-            }
-            shapes.retain(|shape| !shape.variants.is_empty());
-            if shapes.is_empty() {
-                self.items.remove(&item);
-            }
-        }
+        let answers = std::mem::take(&mut variant.answers);
+        self.forget(item, slot, &answers);
         for key in &keys {
             self.readers.remove(*key, slot.0);
         }
         self.account(item.kind(), keys.len(), -1);
+    }
+
+    /// Takes a variant out of its item's shapes, and what becomes empty with it.
+    fn forget(&mut self, item: Item, slot: Slot, answers: &[Answer]) {
+        let Some(Shapes { id, shapes }) = self.items.get_mut(&item) else { return };
+        let id = *id;
+        for shape in shapes.iter_mut() {
+            if shape.variants.get(answers) == Some(&slot) {
+                shape.variants.remove(answers);
+            }
+        }
+        let gone: Vec<AttrId> = shapes
+            .extract_if(.., |shape| shape.variants.is_empty())
+            .flat_map(|shape| shape.questions.into_vec())
+            .collect();
+        let empty = shapes.is_empty();
+        let asked: Vec<AttrId> = shapes.iter().flat_map(|shape| shape.questions.iter().copied()).collect();
+        for question in gone.into_iter().filter(|question| !asked.contains(question)) {
+            self.questions.forget_item(question, id);
+        }
+        if empty {
+            self.items.remove(&item);
+            self.free_ids.push(id);
+        }
     }
 
     fn account(&self, kind: ResourceType, edges: usize, sign: i64) {

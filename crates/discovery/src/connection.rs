@@ -1,14 +1,15 @@
 //! One connected proxy: who it is, what it subscribes to, and what it is still to be told.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use ostro_mesh::{KeyId, Proxy};
+use ostro_mesh::Proxy;
 use ostro_names::Name;
 use ostro_translate::{Part, ResourceType};
 use tokio::sync::mpsc;
 
+use crate::answers::Answers;
 use crate::cache::{Named, Rostered};
 use crate::ledger::{Ledger, Telling};
 use crate::order::{Channel, Channels, Order, Timing};
@@ -59,8 +60,8 @@ pub(crate) struct Connection {
     pub clusters: Option<Membership>,
     pub listeners: Option<Membership>,
     pub order: Order,
-    /// The keys on which its answers depend.
-    pub selection: HashSet<KeyId>,
+    /// What it answered, where that depends on the mesh.
+    pub answers: Answers,
     pub outbound: mpsc::Sender<Outgoing>,
     /// When the oldest change arrived that it does not have yet.
     pub behind_since: Option<Instant>,
@@ -101,7 +102,7 @@ impl Connection {
             clusters: None,
             listeners: None,
             order: Order::new(timing),
-            selection: HashSet::new(),
+            answers: Answers::default(),
             outbound,
             behind_since: None,
             wake: None,

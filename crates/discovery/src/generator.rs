@@ -16,7 +16,8 @@ pub trait Generator: Send + 'static {
     /// An immutable state of the mesh, cheap to clone.
     type World: Clone + Send + Sync + 'static;
 
-    /// How `proxy` answers `question`; the keys on which the answer depends go to `note`.
+    /// How `proxy` answers `question`; the keys on which the answer depends go to `note`. Which keys those are depends on
+    /// the question and the proxy alone.
     fn answer(
         &self,
         world: &Self::World,

@@ -26,6 +26,8 @@ pub(crate) enum Telling {
 pub(crate) struct Batch {
     pub resources: Vec<(Name, Arc<Resource>)>,
     pub removed: Vec<Name>,
+    /// What is taken away, said or unsaid.
+    pub gone: Vec<Name>,
     /// The endpoints that new and changed clusters among them wait for.
     pub endpoints: Vec<Name>,
 }
@@ -205,6 +207,12 @@ impl Ledger {
         Version::of_set(wanted)
     }
 
+    /// The version of everything told: what a peer that has taken it all repeats when it comes back.
+    pub fn told_version(&self) -> Version {
+        let told = self.entries.iter().filter(|(_, entry)| entry.told.is_content());
+        Version::of_set(told.map(|(name, entry)| (*name, entry.told)))
+    }
+
     /// Takes what is to be added or changed, but for `held_back`; they count as told. `None` if there is nothing
     /// to say.
     pub fn take_upserts(&mut self, held_back: impl Fn(Name) -> bool) -> Option<Batch> {
@@ -236,17 +244,16 @@ impl Ledger {
             entry.told = entry.wanted_version();
             match entry.wanted.as_ref().filter(|resource| resource.bytes.is_some()) {
                 Some(resource) => batch.resources.push((name, resource.clone())),
-                None => batch.removed.push(name),
+                None => batch.gone.push(name),
             }
             self.settle(name);
         }
         batch.endpoints = batch.resources.iter().filter_map(|(_, resource)| resource.endpoints).collect();
         match self.telling {
-            Telling::Delta => {}
-            Telling::Named => batch.removed.clear(),
+            Telling::Delta => batch.removed.clone_from(&batch.gone),
+            Telling::Named => {}
             Telling::Whole => {
                 self.has.extend(batch.resources.drain(..));
-                batch.removed.clear();
                 batch.resources = self.has.iter().map(|(name, resource)| (*name, resource.clone())).collect();
                 batch.resources.sort_unstable_by_key(|(name, _)| *name);
             }

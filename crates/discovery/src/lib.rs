@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ads;
+mod answers;
 mod cache;
 mod connection;
 mod distributor;
@@ -31,6 +32,8 @@ mod resolve;
 mod resource;
 pub mod status;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 pub use distributor::{Change, Handle, start};
 pub use generator::{Generator, Translator};

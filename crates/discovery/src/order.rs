@@ -85,12 +85,23 @@ pub(crate) struct Send {
     pub batch: Batch,
 }
 
+/// Endpoints that a cluster waits for.
+#[derive(Debug)]
+struct Awaited {
+    /// When to wait no longer.
+    until: Instant,
+    /// They were sent after the cluster: the answer to that is what is waited for.
+    followed: bool,
+}
+
 /// What a connection waits for.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
     timing: Timing,
-    /// Endpoints that clusters sent need, and when to wait for them no longer.
-    awaited: HashMap<Name, Instant>,
+    /// Endpoints that clusters sent need.
+    awaited: HashMap<Name, Awaited>,
+    /// Endpoints of clusters that were told gone, and until when to wait for the peer to unsubscribe.
+    leaving: HashMap<Name, Instant>,
     /// Since when nothing is to be told or acknowledged but removals of clusters.
     quiet_since: Option<Instant>,
     /// Responses that were given up, to be counted by the caller.
@@ -102,13 +113,17 @@ impl Order {
         Order { timing, ..Order::default() }
     }
 
+    /// Whether a cluster that was sent needs these endpoints.
+    pub fn awaits(&self, endpoints: Name) -> bool {
+        self.awaited.contains_key(&endpoints)
+    }
+
     /// The peer has accepted or refused a response with these names.
     pub fn answered(&mut self, channels: &Channels, kind: ResourceType, names: &[Name], accepted: bool) {
         match kind {
             ResourceType::Endpoint => {
                 for name in names {
-                    // If it is to be told again, a cluster was sent after it.
-                    if !channels.endpoints.ledger.will_upsert(*name) {
+                    if self.awaited.get(name).is_some_and(|awaited| awaited.followed) {
                         self.awaited.remove(name);
                     }
                 }
@@ -134,13 +149,13 @@ impl Order {
     ) -> (Vec<Send>, Option<Instant>) {
         let mut turn = Turn { sends: Vec::new(), room, now };
         self.expire(channels, now);
-        turn.endpoints(channels, true);
+        self.endpoints(channels, &mut turn, true);
         self.clusters(channels, &mut turn);
-        turn.endpoints(channels, false);
+        self.endpoints(channels, &mut turn, false);
         let mut wake = None;
         let settled =
             |channel: &Channel| channel.subscription.in_flight().is_none() && !channel.ledger.has_upserts();
-        if settled(&channels.clusters) && self.awaited.is_empty() {
+        if settled(&channels.clusters) && !self.awaits_endpoints(channels) {
             turn.upserts(&mut channels.listeners, ResourceType::Listener);
             if settled(&channels.listeners) {
                 turn.upserts(&mut channels.routes, ResourceType::Route);
@@ -165,14 +180,45 @@ impl Order {
                 self.timeouts += 1;
             }
         }
-        self.awaited.retain(|_, deadline| now < *deadline);
+        self.awaited.retain(|_, awaited| now < awaited.until);
+        self.leaving.retain(|name, deadline| now < *deadline && channels.endpoints.subscription.has(*name));
+    }
+
+    /// Whether a cluster that stays still needs its endpoints. One that is about to go gets none: they are held back.
+    fn awaits_endpoints(&self, channels: &Channels) -> bool {
+        self.awaited.keys().any(|name| !channels.clusters.ledger.will_remove(*name))
+    }
+
+    /// Sends endpoints. Those of a cluster that is about to be removed stay as they are until the peer has let them go:
+    /// what would be sent is the emptiness of something unknown, while routes may still lead there. In the first
+    /// round, those of a cluster that is about to be sent wait to follow it.
+    fn endpoints(&mut self, channels: &mut Channels, turn: &mut Turn, first_round: bool) {
+        if !turn.may_send(&channels.endpoints) {
+            return;
+        }
+        let clusters_next = first_round && turn.may_send(&channels.clusters);
+        let clusters = &channels.clusters.ledger;
+        let batch = channels.endpoints.ledger.take_upserts(|name| {
+            // Istio names a load assignment after its cluster.
+            clusters.will_remove(name)
+                || clusters_next && clusters.will_upsert(name)
+                || self.leaving.contains_key(&name)
+        });
+        for (name, _) in batch.iter().flat_map(|batch| &batch.resources) {
+            if let Some(awaited) = self.awaited.get_mut(name) {
+                awaited.followed = true;
+            }
+        }
+        turn.send(&mut channels.endpoints, ResourceType::Endpoint, batch);
     }
 
     /// Sends clusters; their endpoints are to follow.
     fn clusters(&mut self, channels: &mut Channels, turn: &mut Turn) {
         let Some(sent) = turn.upserts(&mut channels.clusters, ResourceType::Cluster) else { return };
         for endpoints in sent {
-            self.awaited.insert(endpoints, turn.now + self.timing.endpoints);
+            let until = turn.now + self.timing.endpoints;
+            self.awaited.insert(endpoints, Awaited { until, followed: false });
+            self.leaving.remove(&endpoints);
             channels.endpoints.ledger.tell_again(endpoints);
         }
     }
@@ -190,7 +236,10 @@ impl Order {
         if turn.now < over {
             return Some(over);
         }
-        turn.removals(&mut channels.clusters, ResourceType::Cluster);
+        for name in turn.removals(&mut channels.clusters, ResourceType::Cluster) {
+            self.leaving.insert(name, turn.now + self.timing.endpoints);
+            self.awaited.remove(&name);
+        }
         None
     }
 
@@ -207,7 +256,10 @@ impl Order {
         let flights =
             ResourceType::ALL.into_iter().filter_map(|kind| channels.of(kind).subscription.in_flight());
         let answers = flights.map(|flight| flight.since + self.timing.acknowledgement);
-        answers.chain(self.awaited.values().copied()).min()
+        answers
+            .chain(self.awaited.values().map(|awaited| awaited.until))
+            .chain(self.leaving.values().copied())
+            .min()
     }
 }
 
@@ -225,25 +277,6 @@ impl Turn {
             && channel.subscription.in_flight().is_none()
     }
 
-    /// Sends endpoints. Those of a cluster that is about to be removed stay as they are until it is: what would be sent
-    /// is the emptiness of something unknown, while routes may still lead there. In the first round, those of a
-    /// cluster that is about to be sent wait to follow it.
-    fn endpoints(&mut self, channels: &mut Channels, first_round: bool) {
-        if !self.may_send(&channels.endpoints) {
-            return;
-        }
-        let clusters_next = first_round && self.may_send(&channels.clusters);
-        let clusters = &channels.clusters.ledger;
-        let leaving = channels.clusters.subscription.in_flight();
-        let batch = channels.endpoints.ledger.take_upserts(|name| {
-            // Istio names a load assignment after its cluster.
-            clusters.will_remove(name)
-                || clusters_next && clusters.will_upsert(name)
-                || leaving.is_some_and(|flight| flight.removed.contains(&name))
-        });
-        self.send(&mut channels.endpoints, ResourceType::Endpoint, batch);
-    }
-
     /// Sends what is new or changed; if anything was sent, the endpoints that it waits for.
     fn upserts(&mut self, channel: &mut Channel, kind: ResourceType) -> Option<Vec<Name>> {
         if !self.may_send(channel) {
@@ -255,17 +288,21 @@ impl Turn {
         Some(endpoints)
     }
 
-    fn removals(&mut self, channel: &mut Channel, kind: ResourceType) {
-        if self.may_send(channel) {
-            let batch = channel.ledger.take_removals();
-            self.send(channel, kind, batch);
+    /// Sends removals; which.
+    fn removals(&mut self, channel: &mut Channel, kind: ResourceType) -> Vec<Name> {
+        if !self.may_send(channel) {
+            return Vec::new();
         }
+        let batch = channel.ledger.take_removals();
+        let gone = batch.as_ref().map(|batch| batch.gone.clone()).unwrap_or_default();
+        self.send(channel, kind, batch);
+        gone
     }
 
     fn send(&mut self, channel: &mut Channel, kind: ResourceType, batch: Option<Batch>) {
         let Some(batch) = batch else { return };
         let names = batch.resources.iter().map(|(name, _)| *name).collect();
-        let nonce = channel.subscription.send(names, batch.removed.clone(), self.now);
+        let nonce = channel.subscription.send(names, self.now);
         self.sends.push(Send { kind, nonce, batch });
     }
 }

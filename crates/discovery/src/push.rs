@@ -12,7 +12,7 @@ use ostro_telemetry::{Metrics, Trigger, Typed};
 use ostro_translate::ResourceType;
 use tokio::sync::mpsc;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Item, Stale};
 use crate::connection::{Connection, Outgoing, Response, Transport};
 use crate::distributor::Change;
 use crate::generator::Generator;
@@ -49,6 +49,12 @@ impl<G: Generator> Distributor<G> {
         self.connections.values()
     }
 
+    /// How many encoded resources, rosters and lists of names are held.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.cache.len()
+    }
+
     /// A proxy has said who it is.
     pub fn connect(
         &mut self,
@@ -77,8 +83,8 @@ impl<G: Generator> Distributor<G> {
                 self.cache.release(slot, id);
             }
         }
-        for key in &connection.selection {
-            self.selection.remove(*key, id);
+        for key in connection.answers.keys() {
+            self.selection.remove(key, id);
         }
         self.metrics.proxies.set(i64::try_from(self.connections.len()).unwrap_or(i64::MAX));
     }
@@ -134,20 +140,26 @@ impl<G: Generator> Distributor<G> {
 
     /// Brings everything that read one of `keys` up to date, and says whom that may concern.
     fn resolve_changed(&mut self, keys: &[KeyId], tally: &mut Tally) -> BTreeSet<u32> {
-        let reselected: BTreeSet<u32> = self.selection.of(keys).into_iter().collect();
-        let stale = self.cache.invalidate(keys);
-        let mut touched = reselected.clone();
+        let selected = self.selection.of(keys);
+        let mut stale = Stale::default();
+        let mut touched = BTreeSet::new();
         let (mut resolver, connections) = self.split(tally);
-        for id in &reselected {
+        for id in &selected {
             if let Some(connection) = connections.get_mut(id) {
-                resolver.refresh_all(connection);
+                resolver.reselect(connection, keys, &mut stale);
             }
         }
-        for dirty in &stale {
-            for holder in dirty.holders.iter().filter(|holder| !reselected.contains(holder)) {
-                if let Some(connection) = connections.get_mut(holder) {
-                    resolver.refresh(connection, dirty.item);
-                    touched.insert(*holder);
+        resolver.cache.invalidate(keys, &mut stale);
+        // Rosters before names before contents: what a roster takes away need not be looked at again.
+        let mut stale: Vec<(Item, Vec<u32>)> = stale.into_iter().collect();
+        stale.sort_unstable_by_key(|(item, _)| item.rank());
+        for (item, mut holders) in stale {
+            holders.sort_unstable();
+            holders.dedup();
+            for holder in holders {
+                if let Some(connection) = connections.get_mut(&holder) {
+                    resolver.refresh(connection, item);
+                    touched.insert(holder);
                 }
             }
         }
@@ -202,7 +214,10 @@ fn subscribe<G: Generator>(
     heard: &Heard,
 ) {
     for (name, version) in &heard.known {
-        if kind.is_wildcard() || connection.channels.of(kind).subscription.has(*name) {
+        // Endpoints that a cluster sent on this stream waits for are sent although they are known: Envoy keeps the
+        // cluster warming otherwise.
+        let awaited = kind == ResourceType::Endpoint && connection.order.awaits(*name);
+        if !awaited && (kind.is_wildcard() || connection.channels.of(kind).subscription.has(*name)) {
             connection.channels.of_mut(kind).ledger.tell_known(*name, *version);
         }
     }
@@ -230,6 +245,11 @@ fn subscribe<G: Generator>(
         if heard.known_set.is_some_and(|set| set == channel.ledger.set_version()) {
             channel.ledger.tell_all_known();
             channel.ledger.answer_due = false;
+            for name in channel.ledger.names() {
+                if kind == ResourceType::Endpoint && connection.order.awaits(name) {
+                    channel.ledger.tell_again(name);
+                }
+            }
         }
     }
 }
@@ -277,7 +297,7 @@ fn send_one(metrics: &Metrics, connection: &Connection, send: Send, why: Option<
     }
     let version = match connection.transport {
         Transport::Delta => String::new(),
-        Transport::World => connection.channels.of(send.kind).ledger.set_version().to_string(),
+        Transport::World => connection.channels.of(send.kind).ledger.told_version().to_string(),
     };
     let response = Response {
         type_url: send.kind.type_url().to_owned(),

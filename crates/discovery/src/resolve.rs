@@ -10,7 +10,8 @@ use ostro_mesh::KeyId;
 use ostro_names::Name;
 use ostro_translate::{Part, ResourceType, Roster};
 
-use crate::cache::{Cache, Item, Named, Rostered, Slot, Value};
+use crate::answers::Asker;
+use crate::cache::{Cache, Item, Named, Rostered, Slot, Stale, Value};
 use crate::connection::{Connection, Membership};
 use crate::generator::Generator;
 use crate::readers::Readers;
@@ -61,13 +62,16 @@ pub(crate) struct Resolver<'a, G: Generator> {
 
 impl<G: Generator> Resolver<'_, G> {
     fn value(&mut self, connection: &mut Connection, item: Item) -> Value {
-        let Connection { id, proxy, selection, .. } = connection;
-        let index = &mut *self.selection;
-        self.cache.resolve(self.world, proxy, item, *id, &mut |key: KeyId| {
-            if selection.insert(key) {
-                index.insert(key, *id);
-            }
-        })
+        let Connection { id, proxy, answers, .. } = connection;
+        let mut asker = Asker { id: *id, proxy, answers, selection: self.selection };
+        self.cache.resolve(self.world, &mut asker, item)
+    }
+
+    /// Puts the questions again whose answers depend on `keys`, and adds what is to be resolved again.
+    pub fn reselect(&mut self, connection: &mut Connection, keys: &[KeyId], stale: &mut Stale) {
+        let Connection { id, proxy, answers, .. } = connection;
+        let mut asker = Asker { id: *id, proxy, answers, selection: self.selection };
+        self.cache.reselect(self.world, &mut asker, keys, stale);
     }
 
     /// Subscribes to all of a wildcard type.
@@ -116,24 +120,6 @@ impl<G: Generator> Resolver<'_, G> {
                 if connection.channels.of(kind).ledger.wanted(name).is_some() {
                     self.content(connection, kind, name);
                 }
-            }
-        }
-    }
-
-    /// Resolves everything anew: the proxy's answers may have changed.
-    pub fn refresh_all(&mut self, connection: &mut Connection) {
-        for key in std::mem::take(&mut connection.selection) {
-            self.selection.remove(key, connection.id);
-        }
-        for kind in ResourceType::ALL {
-            self.roster(connection, kind);
-            let parts =
-                connection.membership(kind).map(|membership| membership.parts.keys().copied().collect());
-            for part in parts.unwrap_or_else(Vec::new) {
-                self.names(connection, kind, part);
-            }
-            for name in connection.channels.of(kind).ledger.names() {
-                self.content(connection, kind, name);
             }
         }
     }
@@ -197,7 +183,8 @@ impl<G: Generator> Resolver<'_, G> {
         let Value::Content(new) = self.value(connection, Item::Content(kind, name)) else { return };
         let ledger = &mut connection.channels.of_mut(kind).ledger;
         let old = ledger.want(name, new.clone());
-        if ledger.will_upsert(name) || ledger.will_remove(name) {
+        let differs = old.as_ref().is_none_or(|old| old.version != new.version);
+        if differs && (ledger.will_upsert(name) || ledger.will_remove(name)) {
             self.note(connection.id, kind, Some(&new));
         }
         if let Some(old) = old {

@@ -88,8 +88,6 @@ pub(crate) struct InFlight {
     pub since: Instant,
     /// What it told, by name.
     pub names: Vec<Name>,
-    /// What it told gone.
-    pub removed: Vec<Name>,
 }
 
 /// The state of the conversation.
@@ -221,9 +219,9 @@ impl Subscription {
     }
 
     /// Notes that a response with these names goes out, and gives its nonce.
-    pub fn send(&mut self, names: Vec<Name>, removed: Vec<Name>, now: Instant) -> String {
+    pub fn send(&mut self, names: Vec<Name>, now: Instant) -> String {
         self.sent += 1;
-        self.in_flight = Some(InFlight { since: now, names, removed });
+        self.in_flight = Some(InFlight { since: now, names });
         nonce(self.sent)
     }
 
@@ -358,11 +356,11 @@ mod tests {
     fn verdicts_belong_to_the_last_response() {
         let mut routes = Subscription::new(false);
         routes.hear(delta("", &["80"], &[]));
-        let first = routes.send(vec![name("80")], vec![], Instant::now());
+        let first = routes.send(vec![name("80")], Instant::now());
         assert!(routes.in_flight().is_some());
         assert_eq!(routes.hear(delta(&first, &[], &[])).verdict, Verdict::Ack(vec![name("80")]));
         assert!(routes.in_flight().is_none());
-        let second = routes.send(vec![name("80")], vec![], Instant::now());
+        let second = routes.send(vec![name("80")], Instant::now());
         assert_eq!(routes.hear(delta(&first, &[], &[])).verdict, Verdict::Stale);
         assert!(routes.in_flight().is_some(), "a stale answer is no answer");
         let mut refused = delta(&second, &[], &[]);
@@ -376,13 +374,13 @@ mod tests {
     fn a_stale_delta_request_still_subscribes_and_a_stale_world_request_does_not() {
         let mut routes = Subscription::new(false);
         routes.hear(delta("", &["80"], &[]));
-        routes.send(vec![], vec![], Instant::now());
+        routes.send(vec![], Instant::now());
         let heard = routes.hear(delta("beef", &["443"], &[]));
         assert_eq!((heard.verdict, heard.subscribed), (Verdict::Stale, vec![name("443")]));
 
         let mut routes = Subscription::new(false);
         routes.hear(world("", &["80"], ""));
-        routes.send(vec![], vec![], Instant::now());
+        routes.send(vec![], Instant::now());
         let heard = routes.hear(world("beef", &["80", "443"], ""));
         assert_eq!((heard.verdict, heard.subscribed), (Verdict::Stale, vec![]));
     }
@@ -400,7 +398,7 @@ mod tests {
         let heard = endpoints.hear(world("", &["a", "b"], "00ff00ff00ff00ff"));
         assert_eq!(heard.subscribed, [name("a"), name("b")]);
         assert_eq!(heard.known_set, Some(Version::parse("00ff00ff00ff00ff")));
-        let sent = endpoints.send(vec![name("a"), name("b")], vec![], Instant::now());
+        let sent = endpoints.send(vec![name("a"), name("b")], Instant::now());
         let heard = endpoints.hear(world(&sent, &["b", "c"], "1"));
         assert_eq!((heard.subscribed, heard.unsubscribed), (vec![name("c")], vec![name("a")]));
         assert_eq!(heard.known_set, None);

@@ -61,17 +61,22 @@ impl<'a> View<'a> {
         self.recorder.borrow_mut().keys.insert(key.id());
     }
 
-    /// Asks the proxy; the keys on which the answer depends are noted too.
+    /// Asks the proxy. The question is noted with its answer; the keys on which the answer depends are the concern of
+    /// whoever looks up by answers, who has to put the question again when they change.
     ///
-    /// Once the namespace itself is known, questions about it tell proxies apart no further and are not noted.
+    /// Once the namespace itself is known, questions about it tell proxies apart no further: then the keys are noted
+    /// instead.
     pub fn ask(&self, question: Attr) -> Answer {
         if let Some(answer) = self.recorder.borrow().asked.get(&question) {
             return *answer;
         }
-        let answer = attr::answer(self.snapshot, self.proxy, &question, &mut |key| self.note(key));
+        let mut keys = Vec::new();
+        let answer = attr::answer(self.snapshot, self.proxy, &question, &mut |key| keys.push(key.id()));
         let mut recorder = self.recorder.borrow_mut();
         recorder.asked.insert(question.clone(), answer);
-        if !(question.is_of_namespace() && recorder.asked.contains_key(&Attr::Namespace)) {
+        if question.is_of_namespace() && recorder.asked.contains_key(&Attr::Namespace) {
+            recorder.keys.extend(keys);
+        } else {
             recorder.attrs.push((question, answer));
         }
         answer
@@ -457,7 +462,7 @@ mod tests {
         let expected = [
             Key::Services(host(WEB)),
             Key::MeshConfig,
-            Key::RuleHosts(Namespace::new("client")),
+            // Not the client's own: that is what the question's answer depends on, and the question is noted.
             Key::RuleHosts(Namespace::new("shop")),
             Key::RuleHosts(Namespace::new("istio-system")),
         ];
