@@ -63,7 +63,8 @@ impl References {
     }
 }
 
-fn references(kind: ResourceType, bytes: &[u8]) -> Vec<Name> {
+/// The names that a resource refers to: endpoints of clusters, routes of listeners.
+pub fn references(kind: ResourceType, bytes: &[u8]) -> Vec<Name> {
     match kind {
         ResourceType::Cluster => {
             Cluster::decode(bytes).expect("a cluster");

@@ -14,3 +14,4 @@ pub mod ads;
 pub mod envoy;
 pub mod load;
 pub mod meshgen;
+pub mod universe;
