@@ -8,6 +8,7 @@ use crate::validate::rules;
 use crate::virtual_service::{
     Destination, L4MatchAttributes, RouteDestination, TcpRoute, TlsMatchAttributes, TlsRoute, VirtualService,
 };
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 pub(super) fn check(at: &At<'_>, meta: &Meta, service: &VirtualService) {
@@ -68,18 +69,29 @@ fn hosts(at: &At<'_>, service: &VirtualService, owner: Owner) {
     }
 }
 
-/// Hosts compared with each other; past it only equal ones are found.
+/// Hosts a wildcard is compared with, and wildcards a host is; past it only equal hosts are found.
 const HOSTS_COMPARED: usize = 256;
 
 /// Two hosts of which one covers the other are duplicates too: `*.com` and `*.foo.com`.
 fn duplicate_hosts(list: &At<'_>, hosts: &[String]) {
-    let mut seen = std::collections::BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    let mut wildcards: Vec<&String> = Vec::new();
     for (index, host) in hosts.iter().enumerate() {
-        let covered = hosts.iter().take(index.min(HOSTS_COMPARED)).find(|earlier| overlap(earlier, host));
-        let earlier = seen.insert(host, ()).map(|()| host).or(covered);
+        // Without a wildcard on either side, only equal hosts overlap.
+        let covers = |earlier: &&String| overlap(earlier, host);
+        let earlier = if !seen.insert(host) {
+            Some(host)
+        } else if host.starts_with('*') {
+            hosts.iter().take(index.min(HOSTS_COMPARED)).find(covers)
+        } else {
+            wildcards.iter().copied().find(covers)
+        };
         if let Some(earlier) = earlier {
             let found = format!("{host:?}, a duplicate of {earlier:?}");
             list.item(index).complain(found, "hosts of which none covers another");
+        }
+        if host.starts_with('*') && wildcards.len() < HOSTS_COMPARED {
+            wildcards.push(host);
         }
     }
 }
