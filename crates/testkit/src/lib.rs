@@ -11,6 +11,7 @@
 )]
 
 pub mod ads;
+pub mod conformance;
 pub mod envoy;
 pub mod load;
 pub mod meshgen;
