@@ -330,7 +330,7 @@ fn of_two_that_claim_the_same_the_older_has_it() {
         (
             &[("TCP", "[]"), ("HTTP", "[]"), ("TCP", "[]")],
             "0.0.0.0_9000",
-            &[" -> outbound|9000||e0.test", "raw_buffer http/1.1 h2c -> routes 9000"],
+            &["raw_buffer http/1.1 h2c -> routes 9000", " -> outbound|9000||e0.test"],
         ),
     ];
     for (entries, name, chains) in cases {

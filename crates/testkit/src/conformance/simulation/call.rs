@@ -29,6 +29,14 @@ pub(super) fn run(world: &World, call: &Call) -> Outcome {
     outcome
 }
 
+/// The TLS of a call. Who names a server says so in a ClientHello, even where the case forgets to say TLS.
+fn tls(call: &Call) -> Tls {
+    match call.tls {
+        Tls::Plaintext if call.sni.is_some() => Tls::Tls,
+        stated => stated,
+    }
+}
+
 /// Fills in the outcome as far as the call gets; the error is what stopped it.
 fn follow(world: &World, call: &Call, outcome: &mut Outcome) -> Result<(), String> {
     let destination = SocketAddr::new(call.address, call.port);
@@ -36,7 +44,7 @@ fn follow(world: &World, call: &Call, outcome: &mut Outcome) -> Result<(), Strin
     outcome.note("listener", &listener.name);
 
     let protocols: Vec<&str> = alpn(call).into_iter().collect();
-    let server_name = call.sni.as_deref().unwrap_or(match call.tls {
+    let server_name = call.sni.as_deref().unwrap_or(match tls(call) {
         Tls::Tls => &call.host_header,
         Tls::Plaintext | Tls::Mtls => "",
     });
@@ -46,7 +54,7 @@ fn follow(world: &World, call: &Call, outcome: &mut Outcome) -> Result<(), Strin
         Connection { destination, source, direct_source: source.ip(), opening: opening(call, hello) };
     let chain = listener.chain_for(&connection).ok_or("no-filter-chain")?;
     outcome.note("filterChain", &chain.name);
-    check_tls(chain, call.tls)?;
+    check_tls(chain, tls(call))?;
 
     match &chain.terminal {
         Terminal::Close => Ok(()),
@@ -57,7 +65,7 @@ fn follow(world: &World, call: &Call, outcome: &mut Outcome) -> Result<(), Strin
         Terminal::Http(manager) => {
             // What is not taken off by the chain reaches the manager, which cannot read it.
             let is_readable =
-                call.tls == Tls::Plaintext || matches!(chain.socket, DownstreamSocket::Tls { .. });
+                tls(call) == Tls::Plaintext || matches!(chain.socket, DownstreamSocket::Tls { .. });
             if !is_readable || call.protocol == Protocol::Tcp {
                 return Err("protocol-error".to_owned());
             }
@@ -82,7 +90,7 @@ fn alpn(call: &Call) -> Option<&str> {
     if let Some(alpn) = &call.alpn {
         return Some(alpn);
     }
-    match (call.tls, call.protocol) {
+    match (tls(call), call.protocol) {
         (Tls::Plaintext, _) | (Tls::Tls, Protocol::Tcp) => None,
         (Tls::Tls, Protocol::Http) => Some("http/1.1"),
         (Tls::Tls, Protocol::Http2) => Some("h2"),
@@ -93,7 +101,7 @@ fn alpn(call: &Call) -> Option<&str> {
 }
 
 fn opening<'a>(call: &Call, hello: ClientHello<'a>) -> Opening<'a> {
-    match (call.tls, call.protocol) {
+    match (tls(call), call.protocol) {
         (Tls::Tls | Tls::Mtls, _) => Opening::Tls(hello),
         (Tls::Plaintext, Protocol::Http) => Opening::Http(HttpVersion::Http11),
         (Tls::Plaintext, Protocol::Http2) => Opening::Http(HttpVersion::Http2),
@@ -134,7 +142,7 @@ fn follow_request(
         // Who names no host calls the address.
         authority: if call.host_header.is_empty() { &address } else { &call.host_header },
         path: call.path.as_bytes(),
-        scheme: if call.tls == Tls::Plaintext { Scheme::Http } else { Scheme::Https },
+        scheme: if tls(call) == Tls::Plaintext { Scheme::Http } else { Scheme::Https },
         is_internal: false,
         headers: &headers,
     };

@@ -35,7 +35,7 @@ fn judge(simulation: &Simulation) -> Verdict {
     let mut failures = Vec::new();
     for call in &simulation.calls {
         let outcome = call::run(&world, &call.call);
-        let wrong = differences(&call.expect, &outcome);
+        let wrong = differences(&world, &call.expect, &outcome);
         if !wrong.is_empty() {
             failures.push(format!("call {:?}: {}; all of it: {outcome}", call.name, wrong.join(", ")));
         }
@@ -48,11 +48,12 @@ fn judge(simulation: &Simulation) -> Verdict {
 
 /// The expectation against the outcome, field by field. An error that is not expected must not be; other fields
 /// count when given, and all of them when the expectation is strict.
-fn differences(expect: &Expect, got: &Outcome) -> Vec<String> {
+fn differences(world: &World, expect: &Expect, got: &Outcome) -> Vec<String> {
     let differs = |(field, expected): (&'static str, &String)| {
         let got = got.field(field);
         let counts = field == "error" || expect.strict || !expected.is_empty();
-        (counts && *expected != got).then(|| format!("{field}: expected {expected:?}, got {got:?}"))
+        let equal = if field == "cluster" { world.is_cluster(expected, got) } else { expected == got };
+        (counts && !equal).then(|| format!("{field}: expected {expected:?}, got {got:?}"))
     };
     expect.fields().into_iter().filter_map(differs).collect()
 }

@@ -27,6 +27,8 @@ pub(super) struct World {
     pub(super) listeners: Listeners,
     /// Listeners that were not taken, by name, with the reason.
     pub(super) refused: BTreeMap<String, Reason>,
+    /// Names of all clusters.
+    clusters: BTreeSet<&'static str>,
     /// A gateway has no listener for connections that none is meant for.
     pub(super) is_router: bool,
 }
@@ -48,8 +50,15 @@ impl World {
         let (snapshot, _) = mesh.apply(changes);
         let proxy = proxy(&case.proxy);
         let is_router = proxy.kind == ProxyKind::Router;
-        let mut world =
-            World { snapshot, proxy, listeners: Listeners::default(), refused: BTreeMap::new(), is_router };
+        let mut world = World {
+            snapshot,
+            proxy,
+            listeners: Listeners::default(),
+            refused: BTreeMap::new(),
+            clusters: BTreeSet::new(),
+            is_router,
+        };
+        world.clusters = world.names(ResourceType::Cluster).into_iter().map(Name::as_str).collect();
         world.take_listeners().map_err(|e| Verdict::Failed(vec![e]))?;
         Ok(world)
     }
@@ -66,6 +75,13 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Does a cluster satisfy an expectation? Where the cases come from, objects have no domain, so that a short name
+    /// which no service has is completed with the namespace alone (`a` in `default` is `a.default`); ours have one.
+    pub(super) fn is_cluster(&self, expected: &str, got: &str) -> bool {
+        let completed = format!("{expected}.svc.{}", Settings::default().cluster_domain);
+        expected == got || (completed == got && !self.clusters.contains(expected))
     }
 
     /// The names that a wildcard subscriber has.
@@ -121,6 +137,8 @@ fn proxy(spec: &ProxySpec) -> Proxy {
     let addresses = if spec.ip.is_empty() { vec![PROXY_IP.into()] } else { spec.ip.clone() };
     let mut metadata = spec.metadata.clone();
     metadata.insert("NAMESPACE".to_owned(), namespace.clone());
+    // The proxies of these cases have an agent beside them, which fetches their certificates.
+    metadata.insert("SDS".to_owned(), "true".to_owned());
     Proxy {
         kind,
         id: format!(
