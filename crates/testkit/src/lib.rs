@@ -11,7 +11,7 @@
 )]
 
 pub mod ads;
-pub mod conformance;
+pub mod bookinfo;
 pub mod envoy;
 pub mod load;
 pub mod meshgen;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use steps::Outcome;
-pub use table::{HEAD, render};
+pub use table::{head, render};
 
 use crate::up::{Mesh, Options, UpError};
 use steps::Step;

@@ -105,6 +105,7 @@ pub struct Line {
     pub got: String,
     /// It is as it should be.
     pub held: bool,
+    by_chance: bool,
 }
 
 impl Outcome {
@@ -120,8 +121,7 @@ impl Step {
         let effect = self.wait(client).await;
         let mut lines = Vec::new();
         for claim in &self.claims {
-            let answers = client.ask(claim.ask, claim.count).await;
-            lines.extend(claim.shares.iter().map(|(kind, share)| line(claim, *kind, *share, &answers)));
+            lines.extend(claim.count(client).await);
         }
         Outcome { title: self.title, effect, lines }
     }
@@ -146,6 +146,30 @@ impl Step {
     }
 }
 
+impl Claim {
+    /// Counts. A share drawn by chance misses its bounds once in 370 times though all is well, so it gets a
+    /// second draw; what is wrong misses again.
+    async fn count(&self, client: &Client) -> Vec<Line> {
+        let lines = self.draw(client).await;
+        let by_chance = self.shares.iter().any(|(_, share)| matches!(share, Share::About(_)));
+        if by_chance && lines.iter().any(|line| !line.held) {
+            let mut again = self.draw(client).await;
+            for (new, old) in again.iter_mut().zip(&lines) {
+                new.got = format!("{}, {}", old.got, new.got);
+                // Chance excuses only what is drawn by chance.
+                new.held &= old.held || new.by_chance;
+            }
+            return again;
+        }
+        lines
+    }
+
+    async fn draw(&self, client: &Client) -> Vec<Line> {
+        let answers = client.ask(self.ask, self.count).await;
+        self.shares.iter().map(|(kind, share)| line(self, *kind, *share, &answers)).collect()
+    }
+}
+
 fn line(claim: &Claim, kind: Kind, share: Share, answers: &[Answer]) -> Line {
     let found = answers.iter().filter(|answer| kind.matches(answer)).count();
     let (least, most) = share.bounds(answers.len());
@@ -156,6 +180,7 @@ fn line(claim: &Claim, kind: Kind, share: Share, answers: &[Answer]) -> Line {
         wanted: format!("{}: {share} ({range})", kind.name()),
         got: found.to_string(),
         held: share.holds(found, answers.len()),
+        by_chance: matches!(share, Share::About(_)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `ostro demo`: Bookinfo on a mesh of this machine, walked through and checked.
 
 use super::Outcome;
-use ostro_local::demo::{Demo, HEAD, render};
+use ostro_local::demo::{Demo, head, render};
 use ostro_local::images::Images;
 use ostro_local::tools::Tools;
 use ostro_local::up::Options;
@@ -58,7 +58,7 @@ impl Args {
             demo.started_in().as_secs_f64(),
             demo.mesh().ingress()
         );
-        println!("{HEAD}");
+        print!("{}", head());
         let held = tokio::select! {
             held = demo.walk(|outcome| print!("{}", render(outcome))) => held?,
             () = &mut stopped => return Ok(ExitCode::FAILURE),

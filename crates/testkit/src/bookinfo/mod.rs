@@ -1,0 +1,329 @@
+//! Public Bookinfo manifests, unmodified, on a whole mesh under load: every file of `networking/` is dropped
+//! into the watched directory and taken away again, and each answer must be as the file says.
+//!
+//! "Takes effect within a second" is judged to the letter: a second after the file was written (or removed),
+//! every answer must be of the new kind; in between, of the old or the new. A request that gets no answer,
+//! or one of any other kind, is a failure at all times.
+//!
+//! The table of files and expectations is in [`table`]; a file of the folder that is not in it is a failure
+//! too, so that none is forgotten.
+
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ostro_local::images::Images;
+use ostro_local::up::{Mesh, Options};
+use serde_json::Value;
+
+use crate::envoy;
+use crate::load::{Answer, Load, Plan, Report};
+use table::{BASE, Expect, NEEDS_LATER, ROWS, Row, Share, Who};
+
+/// How long the mesh may take until every pod is ready. Generous: tests share two cores.
+const READY_MAX: Duration = Duration::from_secs(60);
+/// What is promised.
+const EFFECT_MAX: Duration = Duration::from_secs(1);
+/// Outside of this many standard deviations a weight does not hold.
+const DEVIATIONS: f64 = 3.0;
+/// Answers looked at before a file comes and after it is gone.
+const AROUND: u64 = 100;
+
+/// One file, and what was wrong with how the mesh followed it; nothing, if it passed.
+#[derive(Debug, Clone)]
+pub struct LiveCase {
+    /// `networking/<file>`.
+    pub name: String,
+    /// Each says what was expected and what was seen.
+    pub wrong: Vec<String>,
+}
+
+/// Runs every file of `dir/networking` on the manifests of `dir/platform/kube/bookinfo.yaml`. `bin` is where
+/// `ostro` and `ostro-sample` are. Files that need mTLS are not run; they are in [`later`].
+pub async fn run(dir: &Path, bin: &Path) -> Result<Vec<LiveCase>, String> {
+    let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let watched = scratch.path().join("yaml");
+    fs::create_dir(&watched).map_err(|e| e.to_string())?;
+    copy(&dir.join("platform/kube"), "bookinfo.yaml", &watched)?;
+    let mesh = Mesh::start(options(&watched, scratch.path(), bin)?).await.map_err(|e| e.to_string())?;
+    let status = mesh.ready(READY_MAX).await;
+    if !status.is_ready() {
+        return Err(format!("the mesh is not ready after {READY_MAX:?}: {status:?}"));
+    }
+    let bench = Bench { source: dir.join("networking"), watched, gateway: mesh.ingress() };
+    let mut cases = vec![bench.gateway().await?];
+    for row in ROWS {
+        let wrong = bench.row(row).await?;
+        cases.push(LiveCase { name: format!("networking/{}", row.file), wrong });
+    }
+    cases.extend(bench.forgotten()?);
+    mesh.end().await;
+    Ok(cases)
+}
+
+/// Files that are not run, and why.
+pub fn later() -> impl Iterator<Item = (String, &'static str)> {
+    NEEDS_LATER.iter().map(|(file, why)| (format!("networking/{file}"), *why))
+}
+
+fn options(watched: &Path, scratch: &Path, bin: &Path) -> Result<Options, String> {
+    let any = ([127, 0, 0, 1], 0).into();
+    Ok(Options {
+        paths: vec![watched.to_owned()],
+        state: scratch.join("state"),
+        images: Images::built_in().map_err(|e| e.to_string())?,
+        ostro: bin.join("ostro"),
+        envoy: envoy::binary(),
+        programs: bin.to_owned(),
+        ingress: any,
+        control_http: any,
+        drain: Duration::ZERO,
+    })
+}
+
+struct Bench {
+    source: PathBuf,
+    watched: PathBuf,
+    gateway: std::net::SocketAddr,
+}
+
+impl Bench {
+    /// Files of the folder that the table does not know.
+    fn forgotten(&self) -> Result<Vec<LiveCase>, String> {
+        let known: BTreeSet<&str> = ROWS
+            .iter()
+            .map(|row| row.file)
+            .chain(BASE)
+            .chain(NEEDS_LATER.iter().map(|(file, _)| *file))
+            .collect();
+        let mut cases = Vec::new();
+        for entry in fs::read_dir(&self.source).map_err(|e| e.to_string())? {
+            let name = entry.map_err(|e| e.to_string())?.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".yaml") && !known.contains(name.as_str()) {
+                let wrong = vec!["no expectation is written down for it".to_owned()];
+                cases.push(LiveCase { name: format!("networking/{name}"), wrong });
+            }
+        }
+        cases.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(cases)
+    }
+
+    /// The way in itself: with it there are answers and no failures, without it nothing is reached.
+    async fn gateway(&self) -> Result<LiveCase, String> {
+        let [file] = BASE;
+        let who = table::GATEWAY;
+        let mut wrong = Vec::new();
+        copy(&self.source, file, &self.watched)?;
+        let loads = [(&who, self.load(&who))];
+        settle(&loads, EFFECT_MAX).await;
+        count(&loads, Moment::During, &mut wrong).await;
+        remove(&self.watched, file)?;
+        settle(&loads, EFFECT_MAX).await;
+        let [(_, load)] = loads;
+        load.more(AROUND).await;
+        let report = load.finish().await;
+        // Connections that were open may live on until they are drained, without a route.
+        if report.classes.keys().any(|class| class != "404") {
+            wrong.push(format!("after the file: answers though there is no gateway: {:?}", report.classes));
+        }
+        Ok(LiveCase { name: format!("networking/{file}"), wrong })
+    }
+
+    /// One file, in and out again.
+    async fn row(&self, row: &Row) -> Result<Vec<String>, String> {
+        let prepared: Vec<&str> =
+            BASE.iter().filter(|file| **file != row.file).chain(row.prepared).copied().collect();
+        for file in &prepared {
+            copy(&self.source, file, &self.watched)?;
+        }
+        let loads: Vec<(&Who, Load)> = row.who.iter().map(|who| (who, self.load(who))).collect();
+        let mut wrong = Vec::new();
+        // The prepared files have their second too; what is seen meanwhile is not of this row.
+        settle(&loads, EFFECT_MAX).await;
+        count(&loads, Moment::Before, &mut wrong).await;
+
+        copy(&self.source, row.file, &self.watched)?;
+        change(&loads, EFFECT_MAX, "coming", &mut wrong).await;
+        count(&loads, Moment::During, &mut wrong).await;
+
+        remove(&self.watched, row.file)?;
+        change(&loads, EFFECT_MAX + row.longest_answer, "going", &mut wrong).await;
+        count(&loads, Moment::After, &mut wrong).await;
+
+        for (_, load) in loads {
+            load.finish().await;
+        }
+        for file in prepared {
+            remove(&self.watched, file)?;
+        }
+        Ok(wrong)
+    }
+
+    fn load(&self, who: &Who) -> Load {
+        let mut headers = vec![("host".to_owned(), "bookinfo.example".to_owned())];
+        if let Some(user) = who.user {
+            headers.push(("cookie".to_owned(), format!("session={user}")));
+        }
+        let plan = Plan {
+            target: self.gateway,
+            path: who.path.to_owned(),
+            headers,
+            rate: who.rate,
+            connections: who.connections,
+        };
+        Load::start(plan, |answer| Ok(class(answer)))
+    }
+}
+
+fn copy(from: &Path, name: &str, to: &Path) -> Result<(), String> {
+    let text = fs::read(from.join(name)).map_err(|e| format!("{name}: {e}"))?;
+    let temporary = to.join(format!(".{name}.new"));
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, to.join(name)))
+        .map_err(|e| format!("{name}: {e}"))
+}
+
+fn remove(dir: &Path, name: &str) -> Result<(), String> {
+    fs::remove_file(dir.join(name)).map_err(|e| format!("{name}: {e}"))
+}
+
+/// What kind of answer it is: the version of reviews with its stars, or the status.
+fn class(answer: &Answer) -> String {
+    if answer.status != 200 {
+        return answer.status.to_string();
+    }
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+    let Some(pod) = body["podname"].as_str() else { return "200".to_owned() };
+    let version = pod.strip_prefix("reviews-").and_then(|rest| rest.get(..2)).unwrap_or(pod);
+    let first = &body["reviews"][0]["rating"];
+    match (first["color"].as_str(), first["error"].is_string()) {
+        (Some(color), _) => format!("{version} {color}"),
+        (None, true) => format!("{version} no ratings"),
+        (None, false) => version.to_owned(),
+    }
+}
+
+/// Lets a promised time pass and forgets what was seen.
+async fn settle(loads: &[(&Who, Load)], time: Duration) {
+    tokio::time::sleep(time).await;
+    for (_, load) in loads {
+        load.take().await;
+    }
+}
+
+/// Lets the promised time pass; whatever was seen must be of the old kind or the new.
+async fn change(loads: &[(&Who, Load)], time: Duration, when: &str, wrong: &mut Vec<String>) {
+    tokio::time::sleep(time).await;
+    for (who, load) in loads {
+        let report = load.take().await;
+        let known: BTreeSet<&str> = who.before.iter().chain(who.during).map(|expect| expect.class).collect();
+        no_failure(&report, who, when, wrong);
+        for class in report.classes.keys().filter(|class| !known.contains(class.as_str())) {
+            wrong.push(format!("{}, file {when}: {} answers `{class}`", who.name, report.count(class)));
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Moment {
+    Before,
+    During,
+    After,
+}
+
+/// Counts answers, each of which must be as expected at this moment.
+async fn count(loads: &[(&Who, Load)], moment: Moment, wrong: &mut Vec<String>) {
+    for (who, load) in loads {
+        let (expected, wanted, when) = match moment {
+            Moment::Before => (who.before, around(who), "before the file"),
+            Moment::During => (who.during, who.answers, "with the file"),
+            Moment::After => (who.before, around(who), "after the file"),
+        };
+        load.take().await;
+        load.more(wanted).await;
+        let report = load.take().await;
+        no_failure(&report, who, when, wrong);
+        wrong.extend(
+            judge(&report.classes, expected).into_iter().map(|text| format!("{}, {when}: {text}", who.name)),
+        );
+    }
+}
+
+/// Two seconds' worth of a slow load is enough.
+fn around(who: &Who) -> u64 {
+    AROUND.min(u64::from(who.rate) * 2)
+}
+
+fn no_failure(report: &Report, who: &Who, when: &str, wrong: &mut Vec<String>) {
+    if report.failed > 0 {
+        let first = report.failures.first().map(|(_, text)| text.as_str()).unwrap_or_default();
+        wrong.push(format!("{}, {when}: {} of {} failed: {first}", who.name, report.failed, report.total()));
+    }
+}
+
+/// What is wrong with these counts.
+fn judge(classes: &BTreeMap<String, u64>, expected: &[Expect]) -> Vec<String> {
+    let total: u64 = classes.values().sum();
+    let mut wrong = Vec::new();
+    for (class, count) in classes {
+        if !expected.iter().any(|expect| expect.class == class) {
+            wrong.push(format!("{count} of {total} answers are `{class}`, none expected"));
+        }
+    }
+    for Expect { class, share } in expected {
+        let count = classes.get(*class).copied().unwrap_or(0);
+        let (least, most) = match share {
+            Share::All => (total.max(1), total),
+            Share::Some => (1, total),
+            Share::About(share) => bounds(*share, total),
+        };
+        if !(least..=most).contains(&count) {
+            wrong.push(format!("{count} of {total} answers are `{class}`, expected {least} to {most}"));
+        }
+    }
+    wrong
+}
+
+/// The least and most of `total` draws that hit with probability `share`.
+fn bounds(share: f64, total: u64) -> (u64, u64) {
+    let n = total as f64;
+    let reach = DEVIATIONS * (n * share * (1.0 - share)).sqrt();
+    ((n * share - reach).ceil().max(0.0) as u64, (n * share + reach).floor() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, body: body.as_bytes().to_vec().into(), headers: BTreeMap::new() }
+    }
+
+    #[test]
+    fn answers_are_told_apart_by_version_and_stars() {
+        let stars = r#"{"podname":"reviews-v3-ab-0","reviews":[{"rating":{"stars":5,"color":"red"}}]}"#;
+        let missing = r#"{"podname":"reviews-v2-ab-0","reviews":[{"rating":{"error":"x"}}]}"#;
+        let plain = r#"{"podname":"reviews-v1-ab-0","reviews":[{"text":"x"}]}"#;
+        assert_eq!(class(&answer(200, stars)), "v3 red");
+        assert_eq!(class(&answer(200, missing)), "v2 no ratings");
+        assert_eq!(class(&answer(200, plain)), "v1");
+        assert_eq!(class(&answer(555, "{}")), "555");
+    }
+
+    #[test]
+    fn counts_are_held_to_what_is_expected_and_nothing_else() {
+        let seen = |pairs: &[(&str, u64)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
+        let weights = [
+            Expect { class: "v1", share: Share::About(0.9) },
+            Expect { class: "v2 black", share: Share::About(0.1) },
+        ];
+        assert!(judge(&seen(&[("v1", 1_800), ("v2 black", 200)]), &weights).is_empty());
+        assert_eq!(judge(&seen(&[("v1", 1_750), ("v2 black", 250)]), &weights).len(), 2);
+        assert_eq!(judge(&seen(&[("v1", 1_800), ("v2 black", 199), ("503", 1)]), &weights).len(), 1);
+        let all = [Expect { class: "v1", share: Share::All }];
+        assert_eq!(judge(&seen(&[]), &all).len(), 1, "no answers show nothing");
+    }
+}

@@ -1,0 +1,180 @@
+//! Every file of `networking/`, and what the answers must be while it is there.
+
+use std::time::Duration;
+
+/// How many answers should be of a kind.
+#[derive(Debug, Clone, Copy)]
+pub enum Share {
+    /// Every one.
+    All,
+    /// At least one.
+    Some,
+    /// This share, within three standard deviations.
+    About(f64),
+}
+
+/// A kind of answer that is expected; kinds that are not are failures.
+#[derive(Debug, Clone, Copy)]
+pub struct Expect {
+    /// `v1`, `v2 black`, `v3 red`, `v2 no ratings`, or a status.
+    pub class: &'static str,
+    /// How many.
+    pub share: Share,
+}
+
+/// Some users' requests.
+#[derive(Debug)]
+pub struct Who {
+    /// For messages.
+    pub name: &'static str,
+    /// Who is logged in.
+    pub user: Option<&'static str>,
+    /// What is asked.
+    pub path: &'static str,
+    /// Requests a second.
+    pub rate: u32,
+    /// Connections.
+    pub connections: usize,
+    /// Answers to judge while the file is there.
+    pub answers: u64,
+    /// Without the file.
+    pub before: &'static [Expect],
+    /// With it.
+    pub during: &'static [Expect],
+}
+
+/// One file.
+#[derive(Debug)]
+pub struct Row {
+    /// In `networking/`.
+    pub file: &'static str,
+    /// Files of `networking/` that it builds on, besides [`BASE`].
+    pub prepared: &'static [&'static str],
+    /// Whose requests are watched.
+    pub who: &'static [Who],
+    /// The longest a request takes that the file asks to be slow: one that is under way when the file goes
+    /// may still end as the file said.
+    pub longest_answer: Duration,
+}
+
+/// In place for every file, but for the one that is the file itself.
+pub const BASE: [&str; 1] = ["bookinfo-gateway.yaml"];
+
+/// What cannot be run yet.
+pub const NEEDS_LATER: [(&str, &str); 1] = [("destination-rule-all-mtls.yaml", "needs mTLS")];
+
+const SUBSETS: &[&str] = &["destination-rule-all.yaml"];
+const REVIEWS: &str = "/api/v1/products/0/reviews";
+const DETAILS: &str = "/api/v1/products/0";
+
+const fn all(class: &'static str) -> Expect {
+    Expect { class, share: Share::All }
+}
+
+const fn some(class: &'static str) -> Expect {
+    Expect { class, share: Share::Some }
+}
+
+const fn about(class: &'static str, share: f64) -> Expect {
+    Expect { class, share: Share::About(share) }
+}
+
+/// Without routes every version answers.
+const ANY: &[Expect] = &[some("v1"), some("v2 black"), some("v3 red")];
+const THIRD: f64 = 1.0 / 3.0;
+const OK: &[Expect] = &[all("200")];
+
+const fn everybody(answers: u64, before: &'static [Expect], during: &'static [Expect]) -> Who {
+    Who { name: "everybody", user: None, path: REVIEWS, rate: 200, connections: 16, answers, before, during }
+}
+
+const fn jason(before: &'static [Expect], during: &'static [Expect]) -> Who {
+    Who {
+        name: "jason",
+        user: Some("jason"),
+        path: REVIEWS,
+        rate: 50,
+        connections: 16,
+        answers: 200,
+        before,
+        during,
+    }
+}
+
+const fn details(during: &'static [Expect]) -> Who {
+    Who { path: DETAILS, ..everybody(200, OK, during) }
+}
+
+const fn row(file: &'static str, prepared: &'static [&'static str], who: &'static [Who]) -> Row {
+    Row { file, prepared, who, longest_answer: Duration::ZERO }
+}
+
+/// Who looks at the gateway file itself, which has no "before" to compare with.
+pub const GATEWAY: Who = everybody(200, &[], ANY);
+
+/// The table.
+pub const ROWS: &[Row] = &[
+    row("destination-rule-all.yaml", &[], &[everybody(200, ANY, ANY)]),
+    row(
+        "destination-rule-reviews.yaml",
+        &[],
+        // It asks for RANDOM, so the thirds hold as a draw by chance does.
+        &[everybody(2_000, ANY, &[about("v1", THIRD), about("v2 black", THIRD), about("v3 red", THIRD)])],
+    ),
+    row("virtual-service-all-v1.yaml", SUBSETS, &[everybody(200, ANY, &[all("v1")])]),
+    row("virtual-service-reviews-v3.yaml", SUBSETS, &[everybody(200, ANY, &[all("v3 red")])]),
+    row(
+        "virtual-service-reviews-50-v3.yaml",
+        SUBSETS,
+        &[everybody(2_000, ANY, &[about("v1", 0.5), about("v3 red", 0.5)])],
+    ),
+    row(
+        "virtual-service-reviews-80-20.yaml",
+        SUBSETS,
+        &[everybody(2_000, ANY, &[about("v1", 0.8), about("v2 black", 0.2)])],
+    ),
+    row(
+        "virtual-service-reviews-90-10.yaml",
+        SUBSETS,
+        &[everybody(2_000, ANY, &[about("v1", 0.9), about("v2 black", 0.1)])],
+    ),
+    row(
+        "virtual-service-reviews-v2-v3.yaml",
+        SUBSETS,
+        &[everybody(2_000, ANY, &[about("v2 black", 0.5), about("v3 red", 0.5)])],
+    ),
+    row(
+        "virtual-service-reviews-test-v2.yaml",
+        SUBSETS,
+        &[everybody(200, ANY, &[all("v1")]), jason(ANY, &[all("v2 black")])],
+    ),
+    row(
+        "virtual-service-reviews-jason-v2-v3.yaml",
+        SUBSETS,
+        &[everybody(200, ANY, &[all("v3 red")]), jason(ANY, &[all("v2 black")])],
+    ),
+    row(
+        "virtual-service-ratings-test-abort.yaml",
+        &["destination-rule-all.yaml", "virtual-service-reviews-test-v2.yaml"],
+        &[everybody(200, &[all("v1")], &[all("v1")]), jason(&[all("v2 black")], &[all("v2 no ratings")])],
+    ),
+    Row {
+        file: "virtual-service-ratings-test-delay.yaml",
+        prepared: &["destination-rule-all.yaml", "virtual-service-reviews-test-v2.yaml"],
+        who: &[
+            everybody(200, &[all("v1")], &[all("v1")]),
+            // Seven seconds are more than productpage's patience, twice three seconds: it gives up.
+            Who { rate: 10, connections: 80, answers: 40, ..jason(&[all("v2 black")], &[all("500")]) },
+        ],
+        longest_answer: Duration::from_secs(7),
+    },
+    row("fault-injection-details-v1.yaml", &[], &[details(&[all("555")])]),
+    // It routes to a version that Bookinfo's main manifest does not run.
+    row("virtual-service-details-v2.yaml", SUBSETS, &[details(&[all("503")])]),
+    row("virtual-service-ratings-db.yaml", SUBSETS, &[everybody(200, ANY, &[all("v3 no ratings")])]),
+    row("virtual-service-ratings-mysql.yaml", SUBSETS, &[everybody(200, ANY, &[all("v3 no ratings")])]),
+    row("virtual-service-ratings-mysql-vm.yaml", SUBSETS, &[everybody(200, ANY, &[all("v3 no ratings")])]),
+    // These concern what is outside; Bookinfo goes on.
+    row("egress-rule-google-apis.yaml", &[], &[everybody(200, ANY, ANY)]),
+    row("certmanager-gateway.yaml", &[], &[everybody(200, ANY, ANY)]),
+];
