@@ -13,6 +13,8 @@
 pub mod ads;
 pub mod bookinfo;
 pub mod envoy;
+pub mod envoy_log;
 pub mod load;
 pub mod meshgen;
+pub mod running;
 pub mod universe;

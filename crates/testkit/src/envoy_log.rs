@@ -1,0 +1,62 @@
+//! Whether Envoy complained: its log, read for what concerns configuration.
+
+use std::path::Path;
+
+/// Loggers whose warnings are our fault until shown otherwise.
+const LOGGERS: [&str; 4] = ["config", "upstream", "xds", "runtime"];
+
+/// Lines that may stand there, each with the reason. At most five.
+const ALLOWED: [(&str, &str); 2] = [
+    (
+        "DeltaAggregatedResources gRPC config stream to xds-grpc closed",
+        "the control plane was stopped or killed by the test; Envoy says so at warning level",
+    ),
+    (
+        "StreamAggregatedResources gRPC config stream to xds-grpc closed",
+        "the same, over state-of-the-world ADS",
+    ),
+];
+
+/// The complaints in one log: lines `[...][warning|error|critical][logger] ...` of the loggers that concern us.
+pub fn complaints(log: &str) -> Vec<&str> {
+    log.lines()
+        .filter(|line| {
+            let mut brackets = line.split('[').skip(1).filter_map(|part| part.split(']').next());
+            let graded = brackets.any(|part| matches!(part, "warning" | "error" | "critical"));
+            graded && brackets.next().is_some_and(|logger| LOGGERS.contains(&logger))
+        })
+        .filter(|line| !ALLOWED.iter().any(|(allowed, _)| line.contains(allowed)))
+        .collect()
+}
+
+/// The complaints in every `envoy.log` below `directory`, with the file they stand in.
+pub fn complaints_below(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let Ok(entries) = std::fs::read_dir(directory) else { return found };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(complaints_below(&path));
+        } else if path.file_name().is_some_and(|name| name == "envoy.log") {
+            let text = std::fs::read(&path).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            found.extend(complaints(&text).iter().map(|line| format!("{}: {line}", path.display())));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_concerns_us() {
+        let log = "[2026-11-21 10:00:00.000][1][warning][config] [source/x.cc:1] gRPC config rejected\n\
+                   [2026-11-21 10:00:00.000][1][warning][main] [source/x.cc:1] something of the machine\n\
+                   [2026-11-21 10:00:00.000][1][info][upstream] [source/x.cc:1] cds: added\n\
+                   [2026-11-21 10:00:00.000][1][warning][config] [source/x.cc:1] DeltaAggregatedResources gRPC config stream to xds-grpc closed: 14\n";
+        assert_eq!(complaints(log).len(), 1);
+        assert!(complaints(log)[0].contains("rejected"));
+    }
+}
