@@ -29,7 +29,7 @@ pub struct ProxyStatus {
 pub struct TypeStatus {
     /// `cds`, `eds`, `lds` or `rds`.
     pub r#type: &'static str,
-    /// Istio's words: `SYNCED`, `NOT SENT`, `STALE` (sent and not acknowledged, or waiting to be sent), `ERROR`
+    /// Istio's words: `SYNCED` (also without a response, if the proxy brought everything along), `NOT SENT`, `STALE` (sent and not acknowledged, or waiting to be sent), `ERROR`
     /// (refused).
     pub state: &'static str,
     /// Resources the proxy should have.
@@ -106,7 +106,7 @@ impl TypeStatus {
         let refusal = channel.subscription.refusal().map(str::to_owned);
         let state = if refusal.is_some() {
             "ERROR"
-        } else if nonce_sent.is_empty() && pending == 0 {
+        } else if nonce_sent.is_empty() && tracked == 0 {
             "NOT SENT"
         } else if nonce_sent != nonce_acked || pending > 0 {
             "STALE"

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ostro_sources::{Follower, Options as SourceOptions};
@@ -59,6 +59,16 @@ pub enum UpError {
         /// Why.
         source: io::Error,
     },
+    /// What the mesh writes would be read as what the user wrote.
+    #[error(
+        "the state directory {state} lies within {followed}, which is followed; choose another with --state-dir"
+    )]
+    StateFollowed {
+        /// The state directory.
+        state: PathBuf,
+        /// The followed path.
+        followed: PathBuf,
+    },
     /// Another mesh uses the state directory.
     #[error("{0} is in use by another mesh; choose another with --state-dir")]
     InUse(PathBuf),
@@ -96,6 +106,7 @@ impl Mesh {
     pub async fn start(options: Options) -> Result<Self, UpError> {
         let state = options.state.clone();
         let lock = lay_ground(&state)?;
+        refuse_own_output(&state, &options.paths)?;
         let file_error = |path: PathBuf| move |source| UpError::File { path, source };
         let cluster_dir = state.join("cluster");
         let cluster = ClusterDir::empty(&cluster_dir).map_err(file_error(cluster_dir.clone()))?;
@@ -178,6 +189,16 @@ impl Mesh {
 impl Drop for Mesh {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// The pods that the mesh writes down must not come back as pods that somebody asks for.
+fn refuse_own_output(state: &Path, followed: &[PathBuf]) -> Result<(), UpError> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let within = followed.iter().find(|path| real(state).starts_with(real(path)));
+    match within {
+        Some(path) => Err(UpError::StateFollowed { state: state.to_owned(), followed: path.clone() }),
+        None => Ok(()),
     }
 }
 
