@@ -369,16 +369,18 @@ ports: [{{name: http, port: 8080}}]
     fn endpoints_of_a_service_entry() {
         let ports = "ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}, {number: 443, name: tls, protocol: TLS}]";
         let inline = entry(&format!(
-            "hosts: [{EXT}], resolution: STATIC, {ports}, endpoints: [{{address: 10.1.0.1, ports: {{tls: 8443}}, weight: 5, locality: r/z}}, {{address: 'unix:///run/x'}}]"
+            "hosts: [{EXT}], resolution: STATIC, {ports}, endpoints: [{{address: 10.1.0.1, ports: {{tls: 8443}}, weight: 5, locality: r/z}}]"
         ));
         let mesh_inline = mesh(&inline);
-        assert_eq!(
-            addresses(&mesh_inline, EXT),
-            ["http 10.1.0.1:8080", "tls 10.1.0.1:8443", "http /run/x", "tls /run/x"]
-        );
+        assert_eq!(addresses(&mesh_inline, EXT), ["http 10.1.0.1:8080", "tls 10.1.0.1:8443"]);
         let first = &mesh_inline.snapshot().endpoints(host(EXT))[0];
         assert_eq!((first.weight, first.locality.zone.as_str()), (5, "z"));
         assert_eq!(mesh_inline.snapshot().instances_at(ip("10.1.0.1")).len(), 2);
+
+        let socket = entry(&format!(
+            "hosts: [{EXT}], resolution: STATIC, ports: [{{number: 80, name: http, protocol: HTTP}}], endpoints: [{{address: 'unix:///run/x'}}]"
+        ));
+        assert_eq!(addresses(&mesh(&socket), EXT), ["http /run/x"]);
 
         let named = entry(&format!(
             "hosts: [{EXT}], resolution: DNS, {ports}, endpoints: [{{address: one.example.com}}]"

@@ -171,14 +171,14 @@ mod tests {
     #[test]
     fn routes_are_found_by_host_gateway_and_name() {
         let mesh = mesh(
-            &(route("a", "", "hosts: [web, '*.example.com'], gateways: [mesh, edge, other/edge, ./side]")
+            &(route("a", "", "hosts: [web, '*.example.com'], gateways: [mesh, edge, other/edge]")
                 + &route("b", "", "hosts: [web]")
                 + "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: c, namespace: shop}\nspec: {http: [{route: [{destination: {host: web}}]}]}\n"),
         );
         let snapshot = mesh.snapshot();
         assert_eq!(names(&snapshot.mesh_routes(host(WEB))), ["a", "b"]);
         assert_eq!(names(&snapshot.mesh_routes(host("*.example.com"))), ["a"]);
-        for gateway in ["shop/edge", "other/edge", "shop/side"] {
+        for gateway in ["shop/edge", "other/edge"] {
             assert_eq!(names(&snapshot.gateway_routes(Name::new(gateway))), ["a"], "{gateway}");
         }
         let delegate = snapshot.virtual_service(Namespace::new("shop"), Name::new("c")).unwrap();
