@@ -4,7 +4,7 @@
 //! refused as a whole at the end, so every complaint of a document comes at once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +36,6 @@ pub(crate) struct Sink {
     errors: Cell<usize>,
     /// Paths that could not be read: a default stands there, which rules must not judge.
     unread: RefCell<HashSet<String>>,
-    /// Regular expressions of the file so far, with what is wrong with each.
-    patterns: RefCell<HashMap<String, Option<String>>>,
 }
 
 impl Sink {
@@ -49,7 +47,6 @@ impl Sink {
             dropped: Cell::new(0),
             errors: Cell::new(0),
             unread: RefCell::default(),
-            patterns: RefCell::default(),
         }
     }
 
@@ -70,21 +67,6 @@ impl Sink {
         let complaints = self.complaints.borrow();
         let errors = complaints.iter().skip(first).filter(|complaint| complaint.severity == Severity::Error);
         self.unread.borrow_mut().extend(errors.map(|complaint| complaint.path.clone()));
-    }
-
-    /// What is wrong with a regular expression; each text is judged once. None beyond
-    /// [`limits::FILE_REGEXES`].
-    pub fn pattern(&self, pattern: &str, judge: fn(&str) -> Option<String>) -> Option<Option<String>> {
-        let mut patterns = self.patterns.borrow_mut();
-        if let Some(known) = patterns.get(pattern) {
-            return Some(known.clone());
-        }
-        if patterns.len() >= limits::FILE_REGEXES {
-            return None;
-        }
-        let verdict = judge(pattern);
-        patterns.insert(pattern.to_owned(), verdict.clone());
-        Some(verdict)
     }
 
     fn is_unread(&self, path: &str) -> bool {

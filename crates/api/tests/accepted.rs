@@ -148,6 +148,16 @@ spec:
 }
 
 #[test]
+fn regular_expressions_are_those_of_re2() {
+    for regex in ["/users/{id}", r"\pL+", "[é]", r"\Qa.b\E", r"\C", "a{,5}"] {
+        one(&format!(
+            "{{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {{name: a}}, spec: {{hosts: [a], \
+             http: [{{match: [{{uri: {{regex: '{regex}'}}}}], route: [{{destination: {{host: a}}}}]}}]}}}}"
+        ));
+    }
+}
+
+#[test]
 fn every_served_version_is_the_same_object() {
     let text = |version: &str| VIRTUAL_SERVICE.replace("istio.io/v1", &format!("istio.io/{version}"));
     let v1 = one(&text("v1"));

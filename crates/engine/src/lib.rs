@@ -28,7 +28,6 @@ mod filter;
 pub mod inspect;
 mod listener;
 mod listeners;
-pub mod regex;
 mod request;
 pub mod route;
 mod text;
@@ -41,6 +40,8 @@ pub use filter::{
 };
 pub use listener::{FilterChain, Listener};
 pub use listeners::Listeners;
+/// Regular expressions as Envoy has them; below us, because what people write is held to them too.
+pub use ostro_re2 as regex;
 pub use refusal::{Reason, Refusal};
 pub use request::{Request, Scheme};
 pub use route::{Action, Decision, Forward, Route, RouteTable, VirtualHost};

@@ -34,12 +34,6 @@ pub const DOCUMENT_ALIASES: usize = 1_000;
 /// Complaints kept of one file; the rest is counted.
 pub const FILE_COMPLAINTS: usize = 1_000;
 
-/// Different regular expressions of one file: each costs up to a few milliseconds to check.
-pub const FILE_REGEXES: usize = 10_000;
-
-/// Bytes of a compiled regular expression (the automaton, not its text).
-pub const REGEX_PROGRAM_BYTES: usize = 1 << 20;
-
 /// Bytes of a regular expression's text. Istio refuses longer ones too.
 pub const REGEX_BYTES: usize = 1_024;
 

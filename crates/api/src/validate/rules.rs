@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use ostro_names::limits;
-use regex::bytes::RegexBuilder;
 
 use crate::decode::At;
 use crate::hosts::{HOST, is_host, is_label, is_mixed_label, is_wildcard_host};
@@ -82,7 +81,7 @@ pub(super) fn port_name(at: &At<'_>, name: &str) {
     }
 }
 
-/// A regular expression: RE2's syntax, of bounded size.
+/// A regular expression that Envoy takes, within Istio's bound of length.
 pub(super) fn pattern(at: &At<'_>, pattern: &str) {
     if pattern.is_empty() {
         at.refuse("a regular expression (RE2) that is not empty");
@@ -93,28 +92,9 @@ pub(super) fn pattern(at: &At<'_>, pattern: &str) {
         at.complain(found, format!("{} bytes", limits::REGEX_BYTES));
         return;
     }
-    match at.sink().pattern(pattern, reason) {
-        Some(None) => {}
-        Some(Some(reason)) => {
-            let limit = limits::REGEX_PROGRAM_BYTES;
-            at.refuse(format!("a regular expression (RE2) of {limit} bytes compiled at most: {reason}"));
-        }
-        None => {
-            let limit = limits::FILE_REGEXES;
-            at.complain(
-                format!("more than {limit} regular expressions in a file"),
-                "as many: split the file",
-            );
-        }
+    if let Err(error) = ostro_re2::check(pattern) {
+        at.refuse(format!("a regular expression (RE2): {error}"));
     }
-}
-
-/// Why a pattern does not compile.
-fn reason(pattern: &str) -> Option<String> {
-    let built = RegexBuilder::new(pattern).unicode(false).size_limit(limits::REGEX_PROGRAM_BYTES).build();
-    // The crate draws a picture of several lines; its last line says it.
-    let text = built.err()?.to_string();
-    Some(text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned())
 }
 
 /// A string match; `empty_prefix` is allowed for paths only.

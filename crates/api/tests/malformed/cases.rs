@@ -333,6 +333,12 @@ fn virtual_service() -> Vec<Case> {
             &["1025 bytes", "1024 bytes"],
             &matching(&"a".repeat(1_025)),
         ),
+        case(
+            "a regex that only Rust takes",
+            (7, 0),
+            &["match[0].uri.regex", "a{1001}"],
+            &matching("a{1001}"),
+        ),
         case("a regex with look-ahead", (7, 0), &["match[0].uri.regex", "RE2"], &matching("(?=a)")),
         case(
             "two kinds of match",

@@ -1,4 +1,7 @@
-//! Regular expressions as Envoy has them: RE2 with its Latin-1 option, full match.
+//! Floor 0: regular expressions as Envoy has them: RE2 with its Latin-1 option, full match.
+//!
+//! `api` asks whether a pattern may be written, `engine` what it matches; that both get one answer is why this
+//! stands below them.
 //!
 //! What it is: the one place that decides whether a pattern is good and what it matches. RE2's syntax is read by
 //! a parser of our own (`parse`), which emits byte classes, groups and repetitions in the small language that
@@ -9,7 +12,7 @@
 //! a two-byte UTF-8 letter needs two dots, `\pL` is the letters up to U+00FF. Invalid UTF-8 is nothing special.
 //!
 //! Invariants: no pattern makes this module panic or allocate beyond [`PATTERN_BYTES_MAX`] and
-//! [`AUTOMATON_BYTES_MAX`]; accept, refuse and match agree with Envoy 1.40 (`tests/regex_envoy.rs`), except
+//! [`AUTOMATON_BYTES_MAX`]; accept, refuse and match agree with Envoy 1.40 (`testkit`'s test `regex_envoy`), except
 //! that nesting is bounded by [`NESTING_MAX`] and that the size at which a pattern is too large is computed to within a
 //! few percent of RE2's.
 
@@ -103,12 +106,22 @@ impl Matcher {
     }
 }
 
-/// Compiles a pattern as Envoy would, or says why Envoy would not.
-pub fn compile(pattern: &str) -> Result<Matcher, PatternError> {
+/// Says whether Envoy would take a pattern, in time linear in its length: nothing is compiled.
+pub fn check(pattern: &str) -> Result<(), PatternError> {
+    parsed(pattern).map(drop)
+}
+
+fn parsed(pattern: &str) -> Result<parse::Parsed, PatternError> {
     let parsed = parse::parse(pattern)?;
     if parsed.program_size > PROGRAM_SIZE_MAX {
         return Err(PatternError::TooLarge { size: parsed.program_size, max: PROGRAM_SIZE_MAX });
     }
+    Ok(parsed)
+}
+
+/// Compiles a pattern as Envoy would, or says why Envoy would not.
+pub fn compile(pattern: &str) -> Result<Matcher, PatternError> {
+    let parsed = parsed(pattern)?;
     let automaton = RegexBuilder::new(&format!(r"\A(?:{})\z", parsed.text))
         .unicode(false)
         .size_limit(AUTOMATON_BYTES_MAX)
