@@ -1,5 +1,7 @@
 //! The bootstrap, judged by a real Envoy.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

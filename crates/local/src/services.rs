@@ -315,8 +315,7 @@ spec:
     #[test]
     fn pods_on_their_way_out_take_no_new_requests() {
         with_mesh(|services, pods| {
-            let leaving: Vec<Live<'_>> =
-                pods.iter().map(|pod| Live { terminating: true, ..*pod }).collect();
+            let leaving: Vec<Live<'_>> = pods.iter().map(|pod| Live { terminating: true, ..*pod }).collect();
             let slices = endpoint_slices(services, &leaving);
             let conditions = &slices["endpointslice.shop.web-1.json"]["endpoints"][0]["conditions"];
             assert_eq!(*conditions, json!({"ready": false, "serving": true, "terminating": true}));

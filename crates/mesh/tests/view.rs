@@ -1,5 +1,7 @@
 //! What a generator is told, and what is noted of it.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
+
 use std::sync::Arc;
 
 use ostro_mesh::model::{Locality, Visibility};

@@ -53,7 +53,10 @@ pub type Holding = BTreeMap<(ResourceType, Name), Held>;
 
 /// Which names a resource refers to, worked out once for all clients that have it.
 #[derive(Debug, Default)]
-pub struct References(Mutex<HashMap<(ResourceType, Name, Box<str>), Arc<Vec<Name>>>>);
+pub struct References(Mutex<HashMap<Version, Arc<Vec<Name>>>>);
+
+/// One version of one resource.
+type Version = (ResourceType, Name, Box<str>);
 
 impl References {
     fn of(&self, kind: ResourceType, name: Name, version: &str, bytes: &[u8]) -> Arc<Vec<Name>> {
@@ -138,6 +141,7 @@ impl Client {
             .await
             .expect("a control plane")
             .max_decoding_message_size(usize::MAX);
+        #[allow(clippy::disallowed_methods, reason = "a handful of requests for each response that was read")]
         let (requests, outbox) = mpsc::unbounded_channel();
         let mut state = State { held, keeps_bytes, ..State::default() };
         state.resume(&references);

@@ -1,5 +1,7 @@
 //! The control plane is killed ten times under load, and nobody notices; what comes back sends what changed.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The load generator itself: paced, and honest about failures.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -6,6 +6,8 @@
 //! 3. who shares a value that was built for another proxy learns of the change too, by what was read for the other or by
 //!    what its own answers depend on.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;

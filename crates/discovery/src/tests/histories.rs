@@ -52,7 +52,9 @@ fn apply(net: &mut Net, event: &Event) {
         Event::Add(h) => net.change(|world| {
             world.services.entry(host(h)).or_default();
         }),
-        Event::Remove(h) => net.change(|world| drop(world.services.remove(&host(h)))),
+        Event::Remove(h) => net.change(|world| {
+            world.services.remove(&host(h));
+        }),
         Event::Version(h, version) => net.change(|world| {
             if let Some(service) = world.services.get_mut(&host(h)) {
                 service.version = *version;

@@ -320,7 +320,8 @@ impl Net {
     /// Lets everything happen that happens without time passing.
     pub fn settle(&mut self) {
         let ids: Vec<u32> = self.peers.keys().copied().collect();
-        while ids.iter().fold(false, |any, id| self.step(*id) || any) {}
+        // Every peer in turn, not only up to the first that does something.
+        while ids.iter().filter(|id| self.step(**id)).count() > 0 {}
     }
 
     /// Lets time pass until the next deadline, if there is one within `limit`.

@@ -145,10 +145,14 @@ fn removals_go_last_and_clusters_after_a_grace() {
 fn a_removal_that_is_taken_back_is_never_sent() {
     let (mut net, id) = connected(Transport::Delta);
     let service = net.world.services["b"].clone();
-    net.change(|world| drop(world.services.remove("b")));
+    net.change(|world| {
+        world.services.remove("b");
+    });
     net.settle();
     net.told(id);
-    net.change(|world| drop(world.services.insert("b".to_owned(), service)));
+    net.change(|world| {
+        world.services.insert("b".to_owned(), service);
+    });
     net.finish();
     assert_eq!(net.told(id), [taken(Listener, &["b"], &[]), taken(Route, &["route"], &[])]);
 }
@@ -176,7 +180,8 @@ fn a_rule_concerns_its_namespace_alone() {
     let mut net = Net::new(world());
     let (shop, other) = (net.connect(Transport::Delta, "shop"), net.connect(Transport::Delta, "other"));
     net.finish();
-    (net.told(shop), net.told(other));
+    net.told(shop);
+    net.told(other);
     net.change(|world| {
         world.rules.insert(("shop".into(), "a".into()), 1);
     });

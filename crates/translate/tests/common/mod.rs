@@ -1,4 +1,6 @@
 //! A mesh from YAML and what its proxies get, decoded.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
 #![allow(
     dead_code,
     reason = "every suite of this directory compiles this module and uses its own part of it"
