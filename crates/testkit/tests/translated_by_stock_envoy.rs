@@ -13,19 +13,26 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::{
     ApiConfigSource, ApiVersion, GrpcService, Http2ProtocolOptions, Node, api_config_source, grpc_service,
 };
-use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::listener::v3::{Listener, filter::ConfigType};
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, http_connection_manager::RouteSpecifier,
+};
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
 };
 use ostro_mesh::{Proxy, Snapshot};
 use ostro_translate::{ResourceType, encode};
-use prost::Message;
+use prost::{Message, Name};
 
 const SHOP: &str = include_str!("../../translate/tests/common/shop.yaml");
 
 /// Every policy of a DestinationRule that clusters and TCP listeners carry out, and TCP and TLS routes.
 const POLICIES: &str = include_str!("../../translate/tests/common/policies.yaml");
+
+/// Everything that http routes and gateways carry out.
+const ROUTES: &str = include_str!("../../translate/tests/common/routes.yaml");
 
 /// A bootstrap with these resources in it, and the stream that they refer to.
 fn bootstrap(clusters: Vec<Cluster>, listeners: Vec<Listener>) -> Bootstrap {
@@ -69,6 +76,25 @@ fn bootstrap(clusters: Vec<Cluster>, listeners: Vec<Listener>) -> Bootstrap {
     }
 }
 
+/// The listener with every route configuration in it that it would fetch: validation fetches nothing.
+fn with_routes(snapshot: &Snapshot, proxy: &Proxy, mut listener: Listener) -> Listener {
+    let chains = listener.filter_chains.iter_mut().chain(&mut listener.default_filter_chain);
+    for filter in chains.flat_map(|chain| &mut chain.filters) {
+        let Some(ConfigType::TypedConfig(config)) = &mut filter.config_type else { continue };
+        if config.type_url != HttpConnectionManager::type_url() {
+            continue;
+        }
+        let mut manager = HttpConnectionManager::decode(config.value.as_slice()).unwrap();
+        if let Some(RouteSpecifier::Rds(rds)) = &manager.route_specifier {
+            let routes = encoded(snapshot, proxy, ResourceType::Route, &rds.route_config_name).unwrap();
+            let routes = RouteConfiguration::decode(routes).unwrap();
+            manager.route_specifier = Some(RouteSpecifier::RouteConfig(routes));
+            *config = encode::any(&manager);
+        }
+    }
+    listener
+}
+
 /// What Envoy says to all resources of a proxy; nothing if it likes them.
 fn complaints(snapshot: &Snapshot, proxy: &Proxy) -> String {
     let all = |kind| {
@@ -77,8 +103,9 @@ fn complaints(snapshot: &Snapshot, proxy: &Proxy) -> String {
     };
     let clusters: Vec<Cluster> =
         all(ResourceType::Cluster).map(|bytes| Cluster::decode(bytes).unwrap()).collect();
-    let listeners: Vec<Listener> =
-        all(ResourceType::Listener).map(|bytes| Listener::decode(bytes).unwrap()).collect();
+    let listeners: Vec<Listener> = all(ResourceType::Listener)
+        .map(|bytes| with_routes(snapshot, proxy, Listener::decode(bytes).unwrap()))
+        .collect();
     assert!(!clusters.is_empty());
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bootstrap.pb");
@@ -105,6 +132,8 @@ fn stock_envoy_takes_everything_without_a_warning() {
         SHOP.to_owned(),
         format!("{SHOP}\n---\n{POLICIES}\n---\n{mesh_config}"),
         format!("{SHOP}\n---\n{POLICIES}\n---\n{json}"),
+        format!("{SHOP}\n---\n{ROUTES}\n---\n{mesh_config}"),
+        format!("{SHOP}\n---\n{POLICIES}\n---\n{ROUTES}\n---\n{json}"),
     ];
     let proxies = [
         sidecar(&["10.1.0.5"]),
@@ -112,6 +141,7 @@ fn stock_envoy_takes_everything_without_a_warning() {
         sidecar(&["2001:db8::99"]),
         sidecar(&["10.1.0.6", "2001:db8::6"]),
         router(),
+        Proxy { metadata: [("SDS".to_owned(), "true".to_owned())].into(), ..router() },
     ];
     for (index, yaml) in meshes.iter().enumerate() {
         let snapshot = mesh(yaml);

@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use envoy_types::pb::envoy::config::core::v3::CidrRange;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, FilterChainMatch};
 
+use crate::listener::RAW_BUFFER;
+
 /// One combination: destination port, prefix, server name, transport and application protocols.
 type Claim = (Option<u32>, Option<(String, u32)>, String, String);
 
@@ -29,14 +31,48 @@ impl ChainSet {
         }
     }
 
-    /// Whether some chain takes every connection that no other does.
-    pub fn has_match_all(&self) -> bool {
-        self.chains.iter().any(|chain| chain.filter_chain_match.is_none())
+    /// The chains of a listener and its default chain, for connections that none of them takes: the chain without a match,
+    /// else `otherwise`. A chain without a match that is alone needs no default.
+    ///
+    /// Envoy never goes back up in its match: once some chain demands `raw_buffer`, a connection in plaintext that none of
+    /// those take is not offered to chains that demand no transport. The chain without a match therefore has to be the
+    /// listener's default, and one that only demands a prefix has to be said twice.
+    pub fn finish(
+        mut self,
+        otherwise: impl FnOnce() -> FilterChain,
+    ) -> (Vec<FilterChain>, Option<FilterChain>) {
+        let all = self.chains.iter().position(|chain| chain.filter_chain_match.is_none());
+        if all.is_some() && self.chains.len() == 1 {
+            return (self.chains, None);
+        }
+        let rest = all.map_or_else(otherwise, |index| self.chains.remove(index));
+        for again in self.said_again() {
+            self.add(again);
+        }
+        (self.chains, Some(rest))
     }
 
-    /// The chains.
-    pub fn into_chains(self) -> Vec<FilterChain> {
-        self.chains
+    /// Chains by prefix alone, as chains for plaintext, where another chain for plaintext has their prefix.
+    fn said_again(&self) -> Vec<FilterChain> {
+        let plaintext = |matched: &&FilterChainMatch| matched.transport_protocol == RAW_BUFFER;
+        let matches = || self.chains.iter().filter_map(|chain| chain.filter_chain_match.as_ref());
+        let hidden =
+            |prefix: &&CidrRange| matches().filter(plaintext).any(|m| m.prefix_ranges.contains(prefix));
+        let again = |chain: &FilterChain| {
+            let matched = chain.filter_chain_match.as_ref()?;
+            let prefixes: Vec<CidrRange> = matched.prefix_ranges.iter().filter(hidden).cloned().collect();
+            let by_prefix = FilterChainMatch { prefix_ranges: prefixes.clone(), ..Default::default() };
+            let is_by_prefix = FilterChainMatch { prefix_ranges: Vec::new(), ..matched.clone() }
+                == FilterChainMatch::default();
+            (is_by_prefix && !prefixes.is_empty()).then(|| FilterChain {
+                filter_chain_match: Some(FilterChainMatch {
+                    transport_protocol: RAW_BUFFER.to_owned(),
+                    ..by_prefix
+                }),
+                ..chain.clone()
+            })
+        };
+        self.chains.iter().filter_map(again).collect()
     }
 
     /// Claims what `matched` can still have: prefixes with the same free server names together.
@@ -93,7 +129,9 @@ mod tests {
             let prefixes = matched.prefix_ranges.into_iter().map(|range| range.address_prefix).collect();
             (chain.name, prefixes, matched.server_names)
         };
-        set.into_chains().into_iter().map(tell).collect()
+        let (chains, rest) =
+            set.finish(|| FilterChain { name: "otherwise".to_owned(), ..Default::default() });
+        chains.into_iter().chain(rest.filter(|rest| rest.name != "otherwise")).map(tell).collect()
     }
 
     fn row(name: &str, prefixes: &[&str], names: &[&str]) -> (String, Vec<String>, Vec<String>) {
@@ -139,5 +177,29 @@ mod tests {
             chain("c", &["10.0.0.0/8"], &[], "raw_buffer"),
         ];
         assert_eq!(left(chains.clone()).len(), chains.len());
+    }
+
+    /// Where Envoy would lose plaintext that is no HTTP, measured with 1.40: connections were reset.
+    #[test]
+    fn plaintext_finds_its_chain_beside_one_for_http() {
+        let set = |all: &FilterChain| {
+            let mut set = ChainSet::default();
+            let mut http = chain("http", &["10.0.0.0/8"], &[], RAW_BUFFER);
+            if let Some(matched) = &mut http.filter_chain_match {
+                matched.application_protocols = vec!["http/1.1".to_owned()];
+            }
+            set.add(http);
+            set.add(all.clone());
+            set.finish(|| chain("otherwise", &[], &[], ""))
+        };
+        let (chains, rest) = set(&chain("tcp", &[], &[], ""));
+        assert_eq!(chains.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["http"]);
+        assert_eq!(rest.unwrap().name, "tcp");
+
+        let by_prefix = chain("tcp", &["10.0.0.0/8", "11.0.0.0/8"], &[], "");
+        let (chains, rest) = set(&by_prefix);
+        let again = chain("tcp", &["10.0.0.0/8"], &[], RAW_BUFFER);
+        assert_eq!(chains.get(1..), Some([by_prefix, again].as_slice()));
+        assert_eq!(rest.unwrap().name, "otherwise");
     }
 }

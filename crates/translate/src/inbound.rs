@@ -73,14 +73,17 @@ fn served_ports(view: &View<'_>) -> Vec<Instance> {
 }
 
 /// Ports that no service declares: HTTP where it is seen, opaque otherwise.
-fn undeclared_chains(view: &View<'_>) -> [FilterChain; 2] {
+fn undeclared_chains(view: &View<'_>) -> [FilterChain; 3] {
     let cluster = names::INBOUND_PASSTHROUGH_CLUSTER;
     let routes = routes(cluster, "inbound|http|0", cluster, ":0/*", false);
     let http = FilterChain {
         filter_chain_match: Some(plaintext_http(FilterChainMatch::default())),
         ..chain("virtualInbound-catchall-http", vec![http_filter(view, cluster, routes)])
     };
-    [http, chain(names::VIRTUAL_INBOUND, vec![tcp_network_filter(&tcp_proxy(view, cluster))])]
+    let opaque = chain(names::VIRTUAL_INBOUND, vec![tcp_network_filter(&tcp_proxy(view, cluster))]);
+    let plain =
+        FilterChain { filter_chain_match: Some(plaintext(FilterChainMatch::default())), ..opaque.clone() };
+    [http, plain, opaque]
 }
 
 /// The chains of one port.
@@ -104,7 +107,11 @@ fn port_chains(view: &View<'_>, instance: &Instance) -> Vec<FilterChain> {
         Some(ListenerClass::Http) => vec![chain_for(to_port(port), http())],
         Some(ListenerClass::Tcp) => vec![chain_for(to_port(port), tcp())],
         Some(ListenerClass::Auto) => {
-            vec![chain_for(plaintext_http(to_port(port)), http()), chain_for(to_port(port), tcp())]
+            vec![
+                chain_for(plaintext_http(to_port(port)), http()),
+                chain_for(plaintext(to_port(port)), tcp()),
+                chain_for(to_port(port), tcp()),
+            ]
         }
         None => Vec::new(),
     }
@@ -114,12 +121,14 @@ fn to_port(port: u16) -> FilterChainMatch {
     FilterChainMatch { destination_port: number(u32::from(port)), ..Default::default() }
 }
 
+/// Plaintext in which no HTTP was seen. Once some chain demands plaintext, Envoy offers plaintext to no chain that
+/// demands no transport, so beside [`plaintext_http`] this is not implied by saying nothing.
+fn plaintext(matched: FilterChainMatch) -> FilterChainMatch {
+    FilterChainMatch { transport_protocol: RAW_BUFFER.to_owned(), ..matched }
+}
+
 fn plaintext_http(matched: FilterChainMatch) -> FilterChainMatch {
-    FilterChainMatch {
-        transport_protocol: RAW_BUFFER.to_owned(),
-        application_protocols: HTTP_ALPN.map(str::to_owned).to_vec(),
-        ..matched
-    }
+    FilterChainMatch { application_protocols: HTTP_ALPN.map(str::to_owned).to_vec(), ..plaintext(matched) }
 }
 
 fn http_filter(

@@ -38,7 +38,8 @@ pub enum ClusterName<'a> {
 impl<'a> ClusterName<'a> {
     /// The parts of `name`, or `None` if it is of no form that we make.
     ///
-    /// A host that nothing in the mesh has ever named is unknown without being interned: names come from peers.
+    /// The host is interned even if nothing in the mesh has it yet: "there is no such service" is something that was
+    /// read, and that can change. Names come from peers, so the table's own limit bounds them.
     pub fn parse(name: &'a str) -> Option<Self> {
         match name {
             BLACK_HOLE_CLUSTER => return Some(Self::BlackHole),
@@ -51,7 +52,7 @@ impl<'a> ClusterName<'a> {
         let (subset, host) = (parts.next()?, parts.next()?);
         match direction {
             "inbound" if subset.is_empty() && host.is_empty() => Some(Self::Inbound(port)),
-            "outbound" => Some(Self::Outbound { port, subset, host: Host::lookup(host)? }),
+            "outbound" => Some(Self::Outbound { port, subset, host: Host::try_new(host).ok()? }),
             _ => None,
         }
     }
@@ -132,7 +133,6 @@ mod tests {
             "outbound|80|",
             "outbound|65536||reviews.default.svc.cluster.local",
             "outbound|-1||reviews.default.svc.cluster.local",
-            "outbound|80||a host that nobody ever named",
             "inbound|80|v1|",
             "inbound|80||host",
             "sideways|80||host",

@@ -193,10 +193,11 @@ pub fn content(view: &View<'_>, bind: IpAddr, port: u16) -> Option<Listener> {
         keep_oldest_class(&mut contributions);
     }
     let chains = merged(view, &contributions, bind, at_wildcard);
+    let (chains, rest) = chains.finish(|| fallthrough(view));
     let mut listener = listener_at(view, bind, port);
     listener.bind_to_port = wrapped(false);
-    listener.default_filter_chain = fallthrough(view, &chains);
-    listener.filter_chains = chains.into_chains();
+    listener.default_filter_chain = rest;
+    listener.filter_chains = chains;
     listener.access_log = access_log::of_listener(view.mesh_config());
     detection(view, &mut listener);
     Some(listener)
@@ -303,11 +304,8 @@ fn http_chain(
     }
 }
 
-/// The chain for what no other takes, unless one takes everything.
-fn fallthrough(view: &View<'_>, chains: &ChainSet) -> Option<FilterChain> {
-    if chains.has_match_all() {
-        return None;
-    }
+/// The chain for what no other takes.
+fn fallthrough(view: &View<'_>) -> FilterChain {
     let proxy = tcp_proxy(view, unknown_destination(view));
-    Some(chain(names::PASSTHROUGH_CHAIN, vec![tcp_network_filter(&proxy)]))
+    chain(names::PASSTHROUGH_CHAIN, vec![tcp_network_filter(&proxy)])
 }

@@ -410,3 +410,15 @@ fn nearer_places_come_first_once_failures_are_detected() {
         flat
     );
 }
+
+#[test]
+fn what_does_not_exist_yet_is_known_to_be_awaited() {
+    let snapshot = mesh(SHOP);
+    let proxy = sidecar(&["10.1.0.99"]);
+    let name = "outbound|80||not-yet.default.svc.cluster.local";
+    for kind in [ResourceType::Cluster, ResourceType::Endpoint] {
+        let keys = reads(&snapshot, &proxy, kind, name).keys;
+        let keys: Vec<String> = keys.iter().map(|key| format!("{:?}", key.key())).collect();
+        assert_eq!(keys, ["Services(\"not-yet.default.svc.cluster.local\")"], "{kind:?}");
+    }
+}

@@ -215,10 +215,12 @@ spec:
         [
             "[virtualInbound-blackhole] port 15006 -> BlackHoleCluster",
             "[virtualInbound-catchall-http] raw_buffer http/1.1 h2c -> inline InboundPassthroughCluster inbound|http|0",
+            "[virtualInbound] raw_buffer -> InboundPassthroughCluster",
             "[virtualInbound]  -> InboundPassthroughCluster",
             "[0.0.0.0_3306] port 3306 -> inbound|3306||",
             "[0.0.0.0_8080] port 8080 -> inline inbound|8080|| inbound|http|80",
             "[0.0.0.0_8081] port 8081 raw_buffer http/1.1 h2c -> inline inbound|8081|| inbound|http|81",
+            "[0.0.0.0_8081] port 8081 raw_buffer -> inbound|8081||",
             "[0.0.0.0_8081] port 8081 -> inbound|8081||",
             "[0.0.0.0_9090] port 9090 -> inline inbound|9090|| inbound|http|9090",
         ]
@@ -328,7 +330,7 @@ fn of_two_that_claim_the_same_the_older_has_it() {
         (
             &[("TCP", "[]"), ("HTTP", "[]"), ("TCP", "[]")],
             "0.0.0.0_9000",
-            &[" -> outbound|9000||e0.test", "raw_buffer http/1.1 h2c -> routes 9000"],
+            &["raw_buffer http/1.1 h2c -> routes 9000", " -> outbound|9000||e0.test"],
         ),
     ];
     for (entries, name, chains) in cases {
