@@ -7,6 +7,7 @@
 //! What this deliberately is not: a client of Kubernetes, a reader of files (it gets bytes), a judge
 //! of how objects fit together (that is `analyze`); it looks at one object at a time.
 
+mod chunk;
 pub mod complaint;
 mod decode;
 pub mod destination_rule;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ostro_names::limits;
 
+use crate::chunk;
 use crate::complaint::Complaint;
 use crate::decode::{At, Sink};
 use crate::document;
@@ -44,7 +45,7 @@ pub fn parse_mesh_config(file: impl Into<Arc<str>>, bytes: &[u8]) -> (MeshConfig
     let sink = Sink::new(file.into());
     let mut config = MeshConfig::default();
     let mut nodes = limits::FILE_NODES;
-    for chunk in yaml::split(bytes).into_iter().take(1) {
+    for chunk in chunk::split(bytes).into_iter().take(1) {
         for document in documents(chunk.bytes, chunk.lines_before, &mut nodes) {
             document.faults.into_iter().for_each(|fault| sink.fault(fault));
             if let Some(root) = &document.root {
@@ -76,7 +77,7 @@ impl Reader<'_> {
             return;
         }
         let mut nodes = limits::FILE_NODES;
-        for chunk in yaml::split(bytes) {
+        for chunk in chunk::split(bytes) {
             for document in documents(chunk.bytes, chunk.lines_before, &mut nodes) {
                 self.document(document);
             }

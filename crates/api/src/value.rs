@@ -8,7 +8,6 @@ use serde_json::{Map, Number, Value};
 use crate::complaint::Complaint;
 use crate::decode::Sink;
 use crate::tree::{self, Meaning, Node, Scalar};
-use crate::yaml;
 
 /// The first document of a YAML or JSON text, under the same budget as every other; `Null` if there is
 /// none. What is wrong with the text is in the complaints.
@@ -16,7 +15,7 @@ pub fn parse_value(file: impl Into<Arc<str>>, bytes: &[u8]) -> (Value, Vec<Compl
     let sink = Sink::new(file.into());
     let mut value = Value::Null;
     let mut nodes = limits::FILE_NODES;
-    if let Some(chunk) = yaml::split(bytes).into_iter().next() {
+    if let Some(chunk) = crate::chunk::split(bytes).into_iter().next() {
         for document in
             crate::parse::documents(chunk.bytes, chunk.lines_before, &mut nodes).into_iter().take(1)
         {
