@@ -135,10 +135,10 @@ pub fn number64(value: u64) -> Option<UInt64Value> {
     Some(UInt64Value { value })
 }
 
-/// A duration; what does not fit protobuf's range is its longest duration.
+/// A duration; what is beyond Envoy's range is cut to 285 years.
 pub fn duration(value: Duration) -> Option<protobuf::Duration> {
-    // google.protobuf.Duration ends at 10,000 years.
-    const LONGEST: u64 = 315_576_000_000;
+    // Envoy counts nanoseconds in 63 bits, and refuses what does not fit.
+    const LONGEST: u64 = 9_000_000_000;
     let seconds = value.as_secs().min(LONGEST);
     Some(protobuf::Duration { seconds: seconds as i64, nanos: value.subsec_nanos() as i32 })
 }
@@ -238,9 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn durations_beyond_protobuf_are_cut() {
+    fn durations_beyond_envoys_range_are_cut() {
         let longest = duration(Duration::MAX).unwrap();
-        assert_eq!(longest.seconds, 315_576_000_000);
+        assert_eq!(longest.seconds, 9_000_000_000);
         assert_eq!(duration(Duration::from_millis(1500)).unwrap().nanos, 500_000_000);
     }
 }

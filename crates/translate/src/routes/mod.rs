@@ -16,6 +16,7 @@ mod delegate;
 pub mod destination;
 mod domains;
 mod fault;
+mod format;
 mod fraction;
 mod hash;
 mod headers;
