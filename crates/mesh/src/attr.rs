@@ -3,6 +3,7 @@
 //! Some answers depend on the snapshot as well ("its namespace, if that namespace has DestinationRules"); the keys they
 //! read are handed to `note`, so that a change of those keys makes every proxy answer anew.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ostro_names::{Host, Name, Namespace};
@@ -72,6 +73,16 @@ pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dy
             note(Key::RuleHosts(proxy.namespace));
             let hosts = snapshot.rule_hosts(proxy.namespace);
             scope(proxy.namespace, matching_hosts(&hosts, *host).next().is_some())
+        }
+        Attr::ServedPorts => {
+            let mut ports = BTreeSet::new();
+            for address in &proxy.addresses {
+                note(Key::InstancesAt(*address));
+                let instances = snapshot.instances_at(*address);
+                ports.extend(instances.iter().map(|instance| (instance.port.number, instance.target_port)));
+            }
+            let texts: Vec<String> = ports.iter().map(|(port, target)| format!("{port}={target}")).collect();
+            Name::new(&texts.join(","))
         }
         Attr::Behind(host) => {
             note(Key::Endpoints(*host));

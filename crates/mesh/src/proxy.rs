@@ -71,6 +71,8 @@ pub enum Attr {
     In(Vec<Namespace>),
     /// Its namespace if that namespace has a DestinationRule for this host, else empty.
     RuleScope(Host),
+    /// Which ports of services it listens for, and where: `80=8080`, sorted, comma-joined.
+    ServedPorts,
     /// Those of its addresses that are endpoints of this host, comma-joined.
     Behind(Host),
     /// Its namespace if several services share this host and the namespace decides which is meant, else empty.

@@ -148,6 +148,16 @@ impl<'a> View<'a> {
         self.ask(Attr::Behind(host)).as_str().split(',').filter_map(|text| text.parse().ok()).collect()
     }
 
+    /// Which ports of services the proxy listens for, and at which of its own: (port, own port), sorted. Replicas of
+    /// one workload answer alike.
+    pub fn served_ports(&self) -> Vec<(u16, u16)> {
+        let ports = |text: &'static str| {
+            let (port, target) = text.split_once('=')?;
+            Some((port.parse().ok()?, target.parse().ok()?))
+        };
+        self.ask(Attr::ServedPorts).as_str().split(',').filter_map(ports).collect()
+    }
+
     /// A string of the node's metadata; empty when absent.
     pub fn metadata(&self, key: &'static str) -> &'static str {
         self.ask(Attr::Metadata(key)).as_str()

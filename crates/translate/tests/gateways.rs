@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{assert_consistent, listed, mesh, resource, router, unpack};
+use common::{assert_consistent, listed, mesh, reads, resource, router, unpack};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager, http_connection_manager::RouteSpecifier,
 };
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
-use ostro_mesh::{Proxy, Snapshot};
+use ostro_mesh::{Attr, Proxy, Snapshot};
 use ostro_translate::ResourceType;
 use prost::{Message, Name};
 
@@ -230,6 +230,9 @@ ports: [{name: http, port: 8080}]
     assert_eq!(listeners(&snapshot), ["0.0.0.0_8080"]);
     let built = listener(&snapshot, &router(), "0.0.0.0_8080");
     assert_eq!(route_name(&built.filter_chains[0]), "http.8080");
+    // Another replica's address makes no other bytes: what is asked is where, not who.
+    let asked = reads(&snapshot, &router(), ResourceType::Route, "http.8080");
+    assert!(!asked.attrs.iter().any(|(attr, _)| *attr == Attr::Addresses), "{:?}", asked.attrs);
     // Virtual hosts keep the port that people wrote.
     assert_eq!(names(&routes(&snapshot, "http.8080")), ["a.example.com:80"]);
 }

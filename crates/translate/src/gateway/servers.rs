@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ostro_api::gateway::{Server, ServerTlsMode, ServerTlsSettings};
 use ostro_mesh::View;
-use ostro_mesh::model::{GatewayRules, Instance};
+use ostro_mesh::model::GatewayRules;
 
 /// What a server makes of its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,16 +108,16 @@ pub fn ports(view: &View<'_>) -> Vec<Port> {
     if gateways.is_empty() {
         return Vec::new();
     }
-    merge(&gateways, &view.own_instances())
+    merge(&gateways, &view.served_ports())
 }
 
-fn merge(gateways: &[Arc<GatewayRules>], instances: &[Instance]) -> Vec<Port> {
+fn merge(gateways: &[Arc<GatewayRules>], served: &[(u16, u16)]) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::new();
     for gateway in gateways {
         for server in &gateway.spec.servers {
             let (Some(class), Some(bind)) = (class(server), bind(server)) else { continue };
             let Some(written) = server.port.as_ref().map(|port| port.number) else { continue };
-            for port in listening(written, instances) {
+            for port in listening(written, served) {
                 add(
                     &mut ports,
                     (bind, class),
@@ -151,9 +151,9 @@ fn shares_host(one: &Bound, other: &Bound) -> bool {
 }
 
 /// The ports behind `written`: where the gateway's own Services send it, or the port itself.
-fn listening(written: u16, instances: &[Instance]) -> BTreeSet<u16> {
-    let targets = instances.iter().filter(|instance| instance.port.number == written);
-    let targets: BTreeSet<u16> = targets.map(|instance| instance.target_port).collect();
+fn listening(written: u16, served: &[(u16, u16)]) -> BTreeSet<u16> {
+    let targets = served.iter().filter(|(port, _)| *port == written);
+    let targets: BTreeSet<u16> = targets.map(|(_, target)| *target).collect();
     if targets.is_empty() { BTreeSet::from([written]) } else { targets }
 }
 
@@ -191,8 +191,8 @@ fn passes_through(tls: &ServerTlsSettings) -> bool {
 mod tests {
     use super::*;
     use ostro_api::gateway::{Gateway, GatewayPort};
-    use ostro_mesh::model::{Age, Protocol, ServicePort};
-    use ostro_names::{Host, Name, Namespace};
+    use ostro_mesh::model::Age;
+    use ostro_names::{Name, Namespace};
 
     fn server(port: u16, protocol: &str, hosts: &[&str], tls: Option<ServerTlsMode>) -> Server {
         Server {
@@ -267,19 +267,11 @@ mod tests {
 
     #[test]
     fn a_service_of_the_gateway_moves_the_port_and_the_route_follows() {
-        let instance = Instance {
-            host: Host::new("edge.edge.svc.cluster.local"),
-            service_name: Name::new("edge"),
-            namespace: Namespace::new("edge"),
-            age: Age { created: None, namespace: Namespace::new("edge"), name: Name::new("edge") },
-            port: ServicePort { number: 80, name: Name::new("http"), protocol: Protocol::Http },
-            target_port: 8080,
-        };
         let servers = vec![
             server(80, "HTTP", &["a.com"], None),
             server(443, "HTTPS", &["a.com"], Some(ServerTlsMode::Simple)),
         ];
-        let merged = merge(&[gateway("a", servers)], &[instance]);
+        let merged = merge(&[gateway("a", servers)], &[(80, 8080)]);
         let routes: Vec<_> = merged.iter().flat_map(|port| &port.servers).map(Bound::route_name).collect();
         assert_eq!(routes, [Some("http.8080".to_owned()), Some("https.443.p.a.edge".to_owned())]);
         assert_eq!((merged[0].number, merged[0].servers[0].written_port()), (8080, 80));
