@@ -275,6 +275,9 @@ fn reachable(
             let mut assignment = endpoint::dns_assignment(view, name, service, port, part, policy);
             if logical {
                 keep_first(&mut assignment);
+                if assignment.endpoints.is_empty() {
+                    return Some(named(view, name, DiscoveryType::Static));
+                }
             }
             cluster.load_assignment = Some(assignment);
             cluster
@@ -312,10 +315,12 @@ fn dns(view: &View<'_>, logical: bool) -> ClusterDiscoveryType {
     })
 }
 
-/// A logical DNS cluster has exactly one name; validation asks for it, and Envoy refuses more.
+/// A logical DNS cluster has exactly one name, or Envoy refuses it: the nearest one.
 fn keep_first(assignment: &mut ClusterLoadAssignment) {
+    assignment.endpoints.sort_by_key(|locality| locality.priority);
     assignment.endpoints.truncate(1);
     if let Some(locality) = assignment.endpoints.first_mut() {
+        locality.priority = 0;
         locality.lb_endpoints.truncate(1);
     }
 }

@@ -193,6 +193,9 @@ fn a_name_without_endpoints_is_itself_resolved() {
     let dns: DnsCluster = unpack(custom.typed_config.as_ref().unwrap());
     assert!(dns.all_addresses_in_single_endpoint && dns.respect_dns_ttl);
     assert_eq!(hosts(one.load_assignment.as_ref().unwrap()), [(0, "one.example.com".to_owned())]);
+    // Envoy refuses such a cluster without a name; a part of the service may have none.
+    let part = rule("  host: rr.example.com\n  subsets: [{name: none, labels: {nobody: has}}]");
+    assert_eq!(kind(&cluster(&part, &proxy, "outbound|6000|none|rr.example.com")), "STATIC");
 }
 
 #[test]
