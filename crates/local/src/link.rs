@@ -21,6 +21,9 @@ pub const POD_PREFIX: u8 = 16;
 pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 
 const BRIDGE_NAME: &str = "mesh0";
+/// Its own, locally administered: a bridge without one takes the lowest of its ports', so that every pod
+/// that joins may change it, and pods that still know the old one talk to nobody.
+const BRIDGE_MAC: [u8; 6] = [0x02, b'o', b's', b't', b'r', b'o'];
 
 /// What the kernel refused. Ours or the machine's fault (no root, a kernel without bridges), never the
 /// user's YAML's.
@@ -71,11 +74,8 @@ pub async fn bridge(mesh: &Place) -> Result<(), LinkError> {
     mesh.spawn(async {
         let net = connect()?;
         loopback(&net).await?;
-        net.link()
-            .add(LinkBridge::new(BRIDGE_NAME).up().build())
-            .execute()
-            .await
-            .step("making the bridge")?;
+        let bridge = LinkBridge::new(BRIDGE_NAME).address(BRIDGE_MAC.to_vec()).up().build();
+        net.link().add(bridge).execute().await.step("making the bridge")?;
         let index = index(BRIDGE_NAME)?;
         let address = IpAddr::V4(BRIDGE);
         net.address().add(index, address, POD_PREFIX).execute().await.step("giving the bridge its address")

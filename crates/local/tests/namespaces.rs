@@ -34,6 +34,31 @@ async fn two_pods_and_the_mesh_reach_each_other_and_the_host_sees_nothing() {
     assert!(!outside.contains("mesh0") && !outside.contains(" m1:"), "{outside}");
 }
 
+/// A bridge takes the lowest address of its ports unless it has one of its own; then every pod that joins
+/// may cut off those that know the bridge by the old one.
+#[tokio::test]
+async fn a_pod_that_joins_does_not_change_the_bridge() {
+    let mesh = Place::open("mesh", || Ok(())).unwrap();
+    link::bridge(&mesh).await.unwrap();
+    let address = async || {
+        let read = mesh.spawn(async {
+            let output = tokio::process::Command::new("ip").args(["link", "show", "mesh0"]).output().await?;
+            io::Result::Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        });
+        let text = read.await.unwrap().unwrap();
+        text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).map(str::to_owned).unwrap()
+    };
+    let before = address().await;
+    let mut pods = Vec::new();
+    // Addresses of interfaces are drawn by chance; eight draws are lower than any given one 255 in 256 times.
+    for serial in 1..=8 {
+        let pod = Place::open("pod", || Ok(())).unwrap();
+        link::attach(&mesh, &pod, u32::from(serial), Ipv4Addr::new(10, 244, 1, serial)).await.unwrap();
+        pods.push(pod);
+        assert_eq!(address().await, before);
+    }
+}
+
 #[tokio::test]
 async fn processes_of_a_place_end_with_it() {
     let place = Place::open("pod", || Ok(())).unwrap();
