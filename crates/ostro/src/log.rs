@@ -2,6 +2,7 @@
 //! command's own.
 
 use clap::{Args, ValueEnum};
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged when neither `--log` nor `OSTRO_LOG` says otherwise.
@@ -35,7 +36,9 @@ pub fn init(args: &LogArgs) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match args.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
