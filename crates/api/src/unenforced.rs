@@ -11,7 +11,7 @@ use crate::object::{Object, Spec};
 const SECURITY_KINDS: &[&str] = &["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"];
 
 /// The parts of an accepted object that secure something and are not enforced: policies of
-/// security.istio.io, and TLS that needs certificates. Each complaint is an error whose `found` names
+/// security.istio.io, and TLS that needs certificates brought to the proxy. Each complaint is an error whose `found` names
 /// the part; whoever applies objects must refuse the object or say so loudly.
 pub fn unenforced(object: &Object) -> Vec<Complaint> {
     let mut said = Said { object, complaints: Vec::new() };
@@ -63,7 +63,8 @@ impl Said<'_> {
 
     fn tls(&mut self, path: &str, tls: Option<&ClientTlsSettings>) {
         let Some(tls) = tls else { return };
-        if tls.mode != ClientTlsMode::Disable {
+        // Certificates from files are read by the proxy itself; all others have to be brought to it.
+        if tls.mode == ClientTlsMode::IstioMutual || !tls.credential_name.is_empty() {
             self.say(format!("{path}.mode"), format!("TLS of mode {}", tls.mode.as_str()));
         }
     }

@@ -272,7 +272,7 @@ fn security_that_is_not_enforced_is_named() {
         ]
     );
     let rule = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: a}, spec: {host: a, \
-                trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}, subsets: [{name: b, trafficPolicy: {tls: {mode: DISABLE}}}]}}";
+                trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}, subsets: [{name: b, trafficPolicy: {tls: {mode: DISABLE}}}, {name: c, trafficPolicy: {tls: {mode: SIMPLE}}}]}}";
     assert_eq!(named(rule).len(), 1);
     assert!(named(rule)[0].contains("spec.trafficPolicy.tls.mode: TLS of mode ISTIO_MUTUAL"));
     let gateway = |mode: &str| {

@@ -1,7 +1,7 @@
 //! What is said about objects that are not acted upon: each kind once, and where silence could be mistaken
 //! for protection, each object.
 
-use ostro_api::{Kind, Object, ObjectKey, Origin, Spec};
+use ostro_api::{Complaint, Kind, Object, ObjectKey, Origin, Spec, unenforced};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -15,6 +15,8 @@ pub enum Notice {
     Kind(Kind),
     /// An object that should restrict traffic does not. Where it is written.
     Unenforced(ObjectKey, Origin),
+    /// An object demands TLS that cannot be had yet: connections under it are not made.
+    Unavailable(Box<Complaint>),
 }
 
 impl fmt::Display for Notice {
@@ -24,6 +26,7 @@ impl fmt::Display for Notice {
             Notice::Unenforced(key, origin) => {
                 write!(f, "{origin}: {key}: NOT ENFORCED, this kind is not acted upon")
             }
+            Notice::Unavailable(complaint) => write!(f, "NO CONNECTIONS are made under this: {complaint}"),
         }
     }
 }
@@ -38,7 +41,7 @@ pub struct Notices {
 impl Notices {
     /// What has to be said about an object that came into force.
     pub fn about(&mut self, object: &Object) -> Option<Notice> {
-        let Spec::Other(other) = &object.spec else { return None };
+        let Spec::Other(other) = &object.spec else { return self.about_tls(object) };
         if self.kinds.len() + self.unenforced.len() >= MAX_MENTIONED {
             return None;
         }
@@ -49,6 +52,13 @@ impl Notices {
                 .then(|| Notice::Unenforced(object.key(), object.origin.clone()));
         }
         self.kinds.insert(object.meta.kind).then_some(Notice::Kind(object.meta.kind))
+    }
+
+    /// Once per object: an edit that leaves it so is not news.
+    fn about_tls(&mut self, object: &Object) -> Option<Notice> {
+        let complaint = unenforced(object).into_iter().next()?;
+        let is_new = self.unenforced.len() < MAX_MENTIONED && self.unenforced.insert(object.key());
+        is_new.then(|| Notice::Unavailable(Box::new(complaint)))
     }
 }
 
@@ -87,8 +97,11 @@ mod tests {
             document("security.istio.io/v1", "AuthorizationPolicy", "allow-some"),
             document("networking.k8s.io/v1", "NetworkPolicy", "closed"),
             document("v1", "ServiceAccount", "acted-upon"),
+            "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: mtls}\nspec: {host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}\n".to_owned(),
         ];
-        let told = said(&text.concat());
+        let mut told = said(&text.concat());
+        let tls = told.pop().unwrap();
+        assert!(tls.starts_with("NO CONNECTIONS") && tls.contains("ISTIO_MUTUAL"), "{tls}");
         assert_eq!(told.len(), 4, "{told:#?}");
         assert!(told[0].starts_with("EnvoyFilter") && told[0].ends_with("not acted upon"), "{told:#?}");
         for (line, name) in told[1..].iter().zip(["default/deny-all", "default/allow-some", "default/closed"])
