@@ -4,10 +4,14 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{mesh, reads, resource, sidecar};
+use common::{encoded, mesh, reads, resource, sidecar, unpack};
 use envoy_types::pb::envoy::config::route::v3::route::Action;
-use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 use envoy_types::pb::envoy::config::route::v3::{Route, RouteAction, RouteConfiguration, VirtualHost};
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
+use envoy_types::pb::google::protobuf::value::Kind;
 use ostro_mesh::{Attr, Key, Proxy, Snapshot};
 use ostro_names::{Host, Namespace};
 use ostro_translate::ResourceType;
@@ -429,4 +433,99 @@ spec:
     assert!(
         plain.hash_policy.is_empty() && plain.retry_policy.as_ref().unwrap().retry_host_predicate.len() == 1
     );
+}
+
+/// The routes of `web` on port 80 under these rules.
+fn of_rules(http: &str) -> Vec<Route> {
+    let snapshot = with(&rules("vs", "2020-01-01T00:00:00Z", "web", http));
+    host_of(&routes(&snapshot, &in_namespace("default"), "80"), "web").unwrap().routes.clone()
+}
+
+#[test]
+fn each_match_is_a_route_and_nothing_follows_one_that_takes_everything() {
+    let routes = of_rules(
+        "[{name: some, match: [{name: a, uri: {exact: /a}}, {uri: {prefix: /b}}], route: [{destination: {host: web}}]},
+          {name: all, match: [{uri: {prefix: /}}, {uri: {exact: /never}}], route: [{destination: {host: next}}]},
+          {name: never, route: [{destination: {host: web}}]}]",
+    );
+    let names: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
+    assert_eq!(names, ["some.a", "some", "all"]);
+    let config = &routes[0].metadata.as_ref().unwrap().filter_metadata["istio"].fields["config"];
+    let path = "/apis/networking.istio.io/v1/namespaces/default/virtual-service/vs";
+    assert_eq!(config.kind, Some(Kind::StringValue(path.to_owned())));
+}
+
+#[test]
+fn faults_and_cross_origin_policies_go_to_their_filters() {
+    let routes = of_rules(
+        "[{fault: {abort: {httpStatus: 503, percentage: {value: 12.5}}}, corsPolicy: {allowOrigins: [{exact: a.example}]},
+           route: [{destination: {host: web}}]}]",
+    );
+    let filters = &routes[0].typed_per_filter_config;
+    let fault: HttpFault = unpack(&filters["envoy.filters.http.fault"]);
+    let percentage = fault.abort.unwrap().percentage.unwrap();
+    assert_eq!((percentage.numerator, percentage.denominator), (125_000, DenominatorType::Million as i32));
+    let cors: CorsPolicy = unpack(&filters["envoy.filters.http.cors"]);
+    assert_eq!(cors.allow_origin_string_match.len(), 1);
+}
+
+#[test]
+fn mirrors_get_their_share_under_the_clients_host() {
+    let routes = of_rules(
+        "[{route: [{destination: {host: web}}], mirror: {host: next}, mirrorPercentage: {value: 50}}]",
+    );
+    let policy = &action(&routes[0]).request_mirror_policies;
+    assert_eq!(policy.len(), 1);
+    assert_eq!(policy[0].cluster, "outbound|80||next.default.svc.cluster.local");
+    assert!(policy[0].disable_shadow_host_suffix_append);
+    let share = policy[0].runtime_fraction.as_ref().unwrap().default_value.unwrap();
+    assert_eq!(share.numerator, 500_000);
+    // What takes no request is no mirror.
+    let several = of_rules(
+        "[{route: [{destination: {host: web}}], mirrors: [{destination: {host: far.other.svc.cluster.local}},
+           {destination: {host: next}, percentage: {value: 0}}]}]",
+    );
+    let clusters: Vec<&str> =
+        action(&several[0]).request_mirror_policies.iter().map(|mirror| mirror.cluster.as_str()).collect();
+    assert_eq!(clusters, ["outbound|80||far.other.svc.cluster.local"]);
+}
+
+#[test]
+fn the_authority_is_rewritten_once_and_by_the_most_general_word() {
+    let rewritten = |http: &str| match &action(&of_rules(http)[0]).host_rewrite_specifier {
+        Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(host.clone()),
+        _ => None,
+    };
+    let to_web = "destination: {host: web}";
+    assert_eq!(rewritten(&format!("[{{route: [{{{to_web}}}]}}]")), None);
+    let by_destination = format!("[{{route: [{{{to_web}, headers: {{request: {{set: {{Host: d}}}}}}}}]}}]");
+    assert_eq!(rewritten(&by_destination).as_deref(), Some("d"));
+    let by_both = format!(
+        "[{{rewrite: {{authority: r}}, route: [{{{to_web}, headers: {{request: {{set: {{Host: d}}}}}}}}]}}]"
+    );
+    assert_eq!(rewritten(&by_both).as_deref(), Some("r"));
+}
+
+#[test]
+fn a_timeout_bounds_grpcs_own_and_silence_is_none() {
+    let routes = of_rules(
+        "[{match: [{uri: {exact: /a}}], timeout: 7s, route: [{destination: {host: web}}]},
+          {route: [{destination: {host: web}}]}]",
+    );
+    for (route, seconds) in routes.iter().zip([7, 0]) {
+        let action = action(route);
+        assert_eq!(action.timeout.as_ref().unwrap().seconds, seconds);
+        let grpc = action.max_stream_duration.as_ref().unwrap().grpc_timeout_header_max.as_ref();
+        assert_eq!(grpc.unwrap().seconds, seconds);
+    }
+}
+
+#[test]
+fn equal_meshes_give_equal_bytes() {
+    let http = "[{fault: {delay: {fixedDelay: 1s}}, corsPolicy: {allowOrigins: [{exact: a.example}]},
+                  route: [{destination: {host: web}}]}]";
+    let yaml = rules("vs", "2020-01-01T00:00:00Z", "web", http);
+    let bytes = || encoded(&with(&yaml), &in_namespace("default"), ResourceType::Route, "80").unwrap();
+    let first = bytes();
+    assert!((0..20).all(|_| bytes() == first));
 }

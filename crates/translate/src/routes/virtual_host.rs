@@ -53,10 +53,11 @@ pub fn draft(view: &View<'_>, host: Host, port: u16) -> Option<Draft> {
     of_rules(view, host, port)
 }
 
-/// The services declared under `host` itself; aliases are names of others.
+/// The services declared under `host` that can be reached under it: aliases are names of others, and hosts that the
+/// proxy would have to resolve as requests name them have no cluster.
 fn own_services(view: &View<'_>, host: Host) -> Vec<Arc<Service>> {
     let mut services = service::meant(view, host);
-    services.retain(|service| !matches!(service.resolution, Resolution::Alias(_)));
+    services.retain(|service| !matches!(service.resolution, Resolution::Alias(_) | Resolution::DynamicDns));
     services
 }
 
