@@ -321,16 +321,30 @@ fn rules_that_do_not_concern_the_proxy_leave_the_default() {
 }
 
 #[test]
-fn a_shared_port_is_read_once_for_all_proxies_of_a_namespace() {
-    let snapshot =
-        with(&rules("vs", "2020-01-01T00:00:00Z", "web", "[{route: [{destination: {host: next}}]}]"));
+fn a_port_of_few_hosts_is_shared_by_all_namespaces_that_have_none_of_them() {
+    let snapshot = with("");
+    let read = |namespace: &str| reads(&snapshot, &in_namespace(namespace), ResourceType::Route, "80").attrs;
+    assert_eq!(read("third"), read("fourth"));
+    assert_ne!(read("third"), read("default"));
+    assert!(!read("third").iter().any(|(attr, _)| *attr == Attr::Namespace));
+}
+
+#[test]
+fn a_port_of_many_hosts_is_read_by_few_questions() {
+    let service = |index: usize| {
+        format!(
+            "apiVersion: v1
+kind: Service
+metadata: {{name: s{index}, namespace: n{index}}}
+spec: {{clusterIP: 10.96.2.{index}, ports: [{{name: http, port: 80}}]}}
+---
+"
+        )
+    };
+    let snapshot = with(&(1..=20).map(service).collect::<String>());
     let read = reads(&snapshot, &in_namespace("default"), ResourceType::Route, "80");
     let asked: Vec<&Attr> = read.attrs.iter().map(|(attr, _)| attr).collect();
     assert_eq!(asked, [&Attr::Kind, &Attr::Namespace, &Attr::Families]);
-    // A service alone asks less: nothing but who the proxy is, for the rules it may see.
-    let read =
-        reads(&snapshot, &in_namespace("default"), ResourceType::Route, "next.default.svc.cluster.local:80");
-    assert!(!read.attrs.iter().any(|(attr, _)| *attr == Attr::Namespace), "{:?}", read.attrs);
 }
 
 #[test]
@@ -438,7 +452,9 @@ spec:
 /// The routes of `web` on port 80 under these rules.
 fn of_rules(http: &str) -> Vec<Route> {
     let snapshot = with(&rules("vs", "2020-01-01T00:00:00Z", "web", http));
-    host_of(&routes(&snapshot, &in_namespace("default"), "80"), "web").unwrap().routes.clone()
+    named(&routes(&snapshot, &in_namespace("default"), "80"), "web.default.svc.cluster.local:80")
+        .routes
+        .clone()
 }
 
 #[test]

@@ -19,6 +19,11 @@ use crate::names;
 /// The route configuration of the HTTP proxy port.
 pub const HTTP_PROXY: &str = "http_proxy";
 
+/// Up to this many hosts on a port, proxies of namespaces that have none of them share a route configuration. Beyond,
+/// short names make it differ for nearly every namespace anyway, and the namespace itself, asked once and first, answers
+/// the many narrow questions that virtual hosts ask.
+const NARROW_HOSTS: usize = 16;
+
 /// What a route configuration's name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RouteName {
@@ -63,9 +68,9 @@ pub fn route_configuration(view: &View<'_>, name: Name) -> RouteConfiguration {
 }
 
 fn by_port(view: &View<'_>, port: u16) -> Vec<VirtualHost> {
-    // Short names make these virtual hosts differ by namespace anyway. Asked once and first, this answers the many
-    // narrow questions that the virtual hosts ask.
-    view.namespace();
+    if view.hosts_on_port(port).len() > NARROW_HOSTS {
+        view.namespace();
+    }
     let plain = |draft: &Draft| draft.domains.iter().map(|d| (d.text.clone(), d.short)).collect();
     finish(view, assign(drafts(view, port).into_values().collect(), plain))
 }
