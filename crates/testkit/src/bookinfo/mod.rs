@@ -15,16 +15,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ostro_local::images::Images;
-use ostro_local::up::{Mesh, Options};
 use serde_json::Value;
 
-use crate::envoy;
 use crate::load::{Answer, Load, Plan, Report};
-use table::{BASE, Expect, NEEDS_LATER, ROWS, Row, Share, Who};
+use crate::running::Running;
+use table::{BASE, Expect, MANIFESTS, NEEDS_LATER, ROWS, Row, Share, WAYS_IN, WayIn, Who};
 
-/// How long the mesh may take until every pod is ready. Generous: tests share two cores.
-const READY_MAX: Duration = Duration::from_secs(60);
 /// What is promised.
 const EFFECT_MAX: Duration = Duration::from_secs(1);
 /// Outside of this many standard deviations a weight does not hold.
@@ -35,92 +31,83 @@ const AROUND: u64 = 100;
 /// One file, and what was wrong with how the mesh followed it; nothing, if it passed.
 #[derive(Debug, Clone)]
 pub struct LiveCase {
-    /// `networking/<file>`.
+    /// Its path in the folder.
     pub name: String,
     /// Each says what was expected and what was seen.
     pub wrong: Vec<String>,
 }
 
-/// Runs every file of `dir/networking` on the manifests of `dir/platform/kube/bookinfo.yaml`. `bin` is where
-/// `ostro` and `ostro-sample` are. Files that need mTLS are not run; they are in [`later`].
-pub async fn run(dir: &Path, bin: &Path) -> Result<Vec<LiveCase>, String> {
-    let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let watched = scratch.path().join("yaml");
-    fs::create_dir(&watched).map_err(|e| e.to_string())?;
-    copy(&dir.join("platform/kube"), "bookinfo.yaml", &watched)?;
-    let mesh = Mesh::start(options(&watched, scratch.path(), bin)?).await.map_err(|e| e.to_string())?;
-    let status = mesh.ready(READY_MAX).await;
-    if !status.is_ready() {
-        return Err(format!("the mesh is not ready after {READY_MAX:?}: {status:?}"));
+/// Runs every file of `dir/networking` on the manifests of `dir`. Files that need what is not built yet are
+/// not run; they are in [`later`].
+///
+/// # Panics
+/// If the mesh does not come up, or if a proxy in it complained at any time.
+pub async fn run(dir: &Path) -> Result<Vec<LiveCase>, String> {
+    let mut manifests = Vec::new();
+    for path in MANIFESTS {
+        let text = fs::read_to_string(dir.join(path)).map_err(|e| format!("{path}: {e}"))?;
+        manifests.push((path.replace('/', "-"), text));
     }
-    let bench = Bench { source: dir.join("networking"), watched, gateway: mesh.ingress() };
-    let mut cases = vec![bench.gateway().await?];
+    let files: Vec<(&str, &str)> =
+        manifests.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let bench = Bench { dir: dir.to_owned(), running: Running::start(&files, &[]).await };
+    let mut cases: Vec<LiveCase> = MANIFESTS.iter().map(|path| case(path, Vec::new())).collect();
+    for way_in in WAYS_IN {
+        cases.push(case(way_in.file, bench.way_in(way_in).await?));
+    }
     for row in ROWS {
-        let wrong = bench.row(row).await?;
-        cases.push(LiveCase { name: format!("networking/{}", row.file), wrong });
+        cases.push(case(row.file, bench.row(row).await?));
     }
     cases.extend(bench.forgotten()?);
-    mesh.end().await;
+    bench.running.assert_content().await;
+    bench.running.mesh.end().await;
     Ok(cases)
 }
 
 /// Files that are not run, and why.
 pub fn later() -> impl Iterator<Item = (String, &'static str)> {
-    NEEDS_LATER.iter().map(|(file, why)| (format!("networking/{file}"), *why))
+    NEEDS_LATER.iter().map(|(file, why)| ((*file).to_owned(), *why))
 }
 
-fn options(watched: &Path, scratch: &Path, bin: &Path) -> Result<Options, String> {
-    let any = ([127, 0, 0, 1], 0).into();
-    Ok(Options {
-        paths: vec![watched.to_owned()],
-        state: scratch.join("state"),
-        images: Images::built_in().map_err(|e| e.to_string())?,
-        ostro: bin.join("ostro"),
-        envoy: envoy::binary(),
-        programs: bin.to_owned(),
-        ingress: any,
-        control_http: any,
-        drain: Duration::ZERO,
-    })
+fn case(path: &str, wrong: Vec<String>) -> LiveCase {
+    LiveCase { name: path.to_owned(), wrong }
 }
 
 struct Bench {
-    source: PathBuf,
-    watched: PathBuf,
-    gateway: std::net::SocketAddr,
+    dir: PathBuf,
+    running: Running,
 }
 
 impl Bench {
     /// Files of the folder that the table does not know.
     fn forgotten(&self) -> Result<Vec<LiveCase>, String> {
+        let ways_in = WAYS_IN.iter().map(|way_in| way_in.file);
         let known: BTreeSet<&str> = ROWS
             .iter()
             .map(|row| row.file)
-            .chain(BASE)
+            .chain(ways_in)
             .chain(NEEDS_LATER.iter().map(|(file, _)| *file))
             .collect();
         let mut cases = Vec::new();
-        for entry in fs::read_dir(&self.source).map_err(|e| e.to_string())? {
+        for entry in fs::read_dir(self.dir.join("networking")).map_err(|e| e.to_string())? {
             let name = entry.map_err(|e| e.to_string())?.file_name().to_string_lossy().into_owned();
-            if name.ends_with(".yaml") && !known.contains(name.as_str()) {
-                let wrong = vec!["no expectation is written down for it".to_owned()];
-                cases.push(LiveCase { name: format!("networking/{name}"), wrong });
+            let path = format!("networking/{name}");
+            if name.ends_with(".yaml") && !known.contains(path.as_str()) {
+                cases.push(case(&path, vec!["no expectation is written down for it".to_owned()]));
             }
         }
         cases.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(cases)
     }
 
-    /// The way in itself: with it there are answers and no failures, without it nothing is reached.
-    async fn gateway(&self) -> Result<LiveCase, String> {
-        let [file] = BASE;
-        let who = table::GATEWAY;
+    /// A way in from outside: with it there are answers and no failures, without it nothing is reached.
+    async fn way_in(&self, way_in: &WayIn) -> Result<Vec<String>, String> {
         let mut wrong = Vec::new();
-        copy(&self.source, file, &self.watched)?;
-        let loads = [(&who, self.load(&who))];
+        self.put(way_in.file)?;
+        let loads = [(&way_in.who, self.load(&way_in.who))];
         settle(&loads, EFFECT_MAX).await;
         count(&loads, Moment::During, &mut wrong).await;
-        remove(&self.watched, file)?;
+        self.take_away(way_in.file);
         settle(&loads, EFFECT_MAX).await;
         let [(_, load)] = loads;
         load.more(AROUND).await;
@@ -129,7 +116,7 @@ impl Bench {
         if report.classes.keys().any(|class| class != "404") {
             wrong.push(format!("after the file: answers though there is no gateway: {:?}", report.classes));
         }
-        Ok(LiveCase { name: format!("networking/{file}"), wrong })
+        Ok(wrong)
     }
 
     /// One file, in and out again.
@@ -137,7 +124,7 @@ impl Bench {
         let prepared: Vec<&str> =
             BASE.iter().filter(|file| **file != row.file).chain(row.prepared).copied().collect();
         for file in &prepared {
-            copy(&self.source, file, &self.watched)?;
+            self.put(file)?;
         }
         let loads: Vec<(&Who, Load)> = row.who.iter().map(|who| (who, self.load(who))).collect();
         let mut wrong = Vec::new();
@@ -145,11 +132,11 @@ impl Bench {
         settle(&loads, EFFECT_MAX).await;
         count(&loads, Moment::Before, &mut wrong).await;
 
-        copy(&self.source, row.file, &self.watched)?;
+        self.put(row.file)?;
         change(&loads, EFFECT_MAX, "coming", &mut wrong).await;
         count(&loads, Moment::During, &mut wrong).await;
 
-        remove(&self.watched, row.file)?;
+        self.take_away(row.file);
         change(&loads, EFFECT_MAX + row.longest_answer, "going", &mut wrong).await;
         count(&loads, Moment::After, &mut wrong).await;
 
@@ -157,9 +144,20 @@ impl Bench {
             load.finish().await;
         }
         for file in prepared {
-            remove(&self.watched, file)?;
+            self.take_away(file);
         }
         Ok(wrong)
+    }
+
+    /// Puts a file of the folder, unmodified, where the mesh follows it.
+    fn put(&self, file: &str) -> Result<(), String> {
+        let text = fs::read_to_string(self.dir.join(file)).map_err(|e| format!("{file}: {e}"))?;
+        self.running.write(&file.replace('/', "-"), &text);
+        Ok(())
+    }
+
+    fn take_away(&self, file: &str) {
+        self.running.remove(&file.replace('/', "-"));
     }
 
     fn load(&self, who: &Who) -> Load {
@@ -168,7 +166,7 @@ impl Bench {
             headers.push(("cookie".to_owned(), format!("session={user}")));
         }
         let plan = Plan {
-            target: self.gateway,
+            target: self.running.mesh.ingress(),
             path: who.path.to_owned(),
             headers,
             rate: who.rate,
@@ -176,18 +174,6 @@ impl Bench {
         };
         Load::start(plan, |answer| Ok(class(answer)))
     }
-}
-
-fn copy(from: &Path, name: &str, to: &Path) -> Result<(), String> {
-    let text = fs::read(from.join(name)).map_err(|e| format!("{name}: {e}"))?;
-    let temporary = to.join(format!(".{name}.new"));
-    fs::write(&temporary, text)
-        .and_then(|()| fs::rename(&temporary, to.join(name)))
-        .map_err(|e| format!("{name}: {e}"))
-}
-
-fn remove(dir: &Path, name: &str) -> Result<(), String> {
-    fs::remove_file(dir.join(name)).map_err(|e| format!("{name}: {e}"))
 }
 
 /// What kind of answer it is: the version of reviews with its stars, or the status.

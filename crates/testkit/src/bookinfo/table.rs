@@ -46,9 +46,9 @@ pub struct Who {
 /// One file.
 #[derive(Debug)]
 pub struct Row {
-    /// In `networking/`.
+    /// Its path in the folder.
     pub file: &'static str,
-    /// Files of `networking/` that it builds on, besides [`BASE`].
+    /// Files that it builds on, besides [`BASE`].
     pub prepared: &'static [&'static str],
     /// Whose requests are watched.
     pub who: &'static [Who],
@@ -57,13 +57,30 @@ pub struct Row {
     pub longest_answer: Duration,
 }
 
+/// A file that makes the mesh reachable, and what is answered then.
+#[derive(Debug)]
+pub struct WayIn {
+    /// Its path in the folder.
+    pub file: &'static str,
+    /// Whose requests are watched; there is no answer without the file.
+    pub who: Who,
+}
+
+/// What runs, all of it at once.
+pub const MANIFESTS: [&str; 4] = [
+    "platform/kube/bookinfo.yaml",
+    "platform/kube/bookinfo-versions.yaml",
+    "helloworld/helloworld.yaml",
+    "httpbin/httpbin.yaml",
+];
+
 /// In place for every file, but for the one that is the file itself.
-pub const BASE: [&str; 1] = ["bookinfo-gateway.yaml"];
+pub const BASE: [&str; 1] = ["networking/bookinfo-gateway.yaml"];
 
 /// What cannot be run yet.
-pub const NEEDS_LATER: [(&str, &str); 1] = [("destination-rule-all-mtls.yaml", "needs mTLS")];
+pub const NEEDS_LATER: [(&str, &str); 1] = [("networking/destination-rule-all-mtls.yaml", "mTLS")];
 
-const SUBSETS: &[&str] = &["destination-rule-all.yaml"];
+const SUBSETS: &[&str] = &["networking/destination-rule-all.yaml"];
 const REVIEWS: &str = "/api/v1/products/0/reviews";
 const DETAILS: &str = "/api/v1/products/0";
 
@@ -109,58 +126,71 @@ const fn row(file: &'static str, prepared: &'static [&'static str], who: &'stati
     Row { file, prepared, who, longest_answer: Duration::ZERO }
 }
 
-/// Who looks at the gateway file itself, which has no "before" to compare with.
-pub const GATEWAY: Who = everybody(200, &[], ANY);
+/// Every way in.
+pub const WAYS_IN: &[WayIn] = &[
+    WayIn { file: "networking/bookinfo-gateway.yaml", who: everybody(200, &[], ANY) },
+    WayIn {
+        file: "helloworld/helloworld-gateway.yaml",
+        who: Who { path: "/hello", ..everybody(200, &[], OK) },
+    },
+    WayIn {
+        file: "httpbin/httpbin-gateway.yaml",
+        who: Who { path: "/status/418", ..everybody(200, &[], &[all("418")]) },
+    },
+];
 
 /// The table.
 pub const ROWS: &[Row] = &[
-    row("destination-rule-all.yaml", &[], &[everybody(200, ANY, ANY)]),
+    row("networking/destination-rule-all.yaml", &[], &[everybody(200, ANY, ANY)]),
     row(
-        "destination-rule-reviews.yaml",
+        "networking/destination-rule-reviews.yaml",
         &[],
         // It asks for RANDOM, so the thirds hold as a draw by chance does.
         &[everybody(2_000, ANY, &[about("v1", THIRD), about("v2 black", THIRD), about("v3 red", THIRD)])],
     ),
-    row("virtual-service-all-v1.yaml", SUBSETS, &[everybody(200, ANY, &[all("v1")])]),
-    row("virtual-service-reviews-v3.yaml", SUBSETS, &[everybody(200, ANY, &[all("v3 red")])]),
+    row("networking/virtual-service-all-v1.yaml", SUBSETS, &[everybody(200, ANY, &[all("v1")])]),
+    row("networking/virtual-service-reviews-v3.yaml", SUBSETS, &[everybody(200, ANY, &[all("v3 red")])]),
     row(
-        "virtual-service-reviews-50-v3.yaml",
+        "networking/virtual-service-reviews-50-v3.yaml",
         SUBSETS,
         &[everybody(2_000, ANY, &[about("v1", 0.5), about("v3 red", 0.5)])],
     ),
     row(
-        "virtual-service-reviews-80-20.yaml",
+        "networking/virtual-service-reviews-80-20.yaml",
         SUBSETS,
         &[everybody(2_000, ANY, &[about("v1", 0.8), about("v2 black", 0.2)])],
     ),
     row(
-        "virtual-service-reviews-90-10.yaml",
+        "networking/virtual-service-reviews-90-10.yaml",
         SUBSETS,
         &[everybody(2_000, ANY, &[about("v1", 0.9), about("v2 black", 0.1)])],
     ),
     row(
-        "virtual-service-reviews-v2-v3.yaml",
+        "networking/virtual-service-reviews-v2-v3.yaml",
         SUBSETS,
         &[everybody(2_000, ANY, &[about("v2 black", 0.5), about("v3 red", 0.5)])],
     ),
     row(
-        "virtual-service-reviews-test-v2.yaml",
+        "networking/virtual-service-reviews-test-v2.yaml",
         SUBSETS,
         &[everybody(200, ANY, &[all("v1")]), jason(ANY, &[all("v2 black")])],
     ),
     row(
-        "virtual-service-reviews-jason-v2-v3.yaml",
+        "networking/virtual-service-reviews-jason-v2-v3.yaml",
         SUBSETS,
         &[everybody(200, ANY, &[all("v3 red")]), jason(ANY, &[all("v2 black")])],
     ),
     row(
-        "virtual-service-ratings-test-abort.yaml",
-        &["destination-rule-all.yaml", "virtual-service-reviews-test-v2.yaml"],
+        "networking/virtual-service-ratings-test-abort.yaml",
+        &["networking/destination-rule-all.yaml", "networking/virtual-service-reviews-test-v2.yaml"],
         &[everybody(200, &[all("v1")], &[all("v1")]), jason(&[all("v2 black")], &[all("v2 no ratings")])],
     ),
     Row {
-        file: "virtual-service-ratings-test-delay.yaml",
-        prepared: &["destination-rule-all.yaml", "virtual-service-reviews-test-v2.yaml"],
+        file: "networking/virtual-service-ratings-test-delay.yaml",
+        prepared: &[
+            "networking/destination-rule-all.yaml",
+            "networking/virtual-service-reviews-test-v2.yaml",
+        ],
         who: &[
             everybody(200, &[all("v1")], &[all("v1")]),
             // Seven seconds are more than productpage's patience, twice three seconds: it gives up.
@@ -168,13 +198,25 @@ pub const ROWS: &[Row] = &[
         ],
         longest_answer: Duration::from_secs(7),
     },
-    row("fault-injection-details-v1.yaml", &[], &[details(&[all("555")])]),
+    row("networking/fault-injection-details-v1.yaml", &[], &[details(&[all("555")])]),
     // It routes to a version that Bookinfo's main manifest does not run.
-    row("virtual-service-details-v2.yaml", SUBSETS, &[details(&[all("503")])]),
-    row("virtual-service-ratings-db.yaml", SUBSETS, &[everybody(200, ANY, &[all("v3 no ratings")])]),
-    row("virtual-service-ratings-mysql.yaml", SUBSETS, &[everybody(200, ANY, &[all("v3 no ratings")])]),
-    row("virtual-service-ratings-mysql-vm.yaml", SUBSETS, &[everybody(200, ANY, &[all("v3 no ratings")])]),
+    row("networking/virtual-service-details-v2.yaml", SUBSETS, &[details(&[all("503")])]),
+    row(
+        "networking/virtual-service-ratings-db.yaml",
+        SUBSETS,
+        &[everybody(200, ANY, &[all("v3 no ratings")])],
+    ),
+    row(
+        "networking/virtual-service-ratings-mysql.yaml",
+        SUBSETS,
+        &[everybody(200, ANY, &[all("v3 no ratings")])],
+    ),
+    row(
+        "networking/virtual-service-ratings-mysql-vm.yaml",
+        SUBSETS,
+        &[everybody(200, ANY, &[all("v3 no ratings")])],
+    ),
     // These concern what is outside; Bookinfo goes on.
-    row("egress-rule-google-apis.yaml", &[], &[everybody(200, ANY, ANY)]),
-    row("certmanager-gateway.yaml", &[], &[everybody(200, ANY, ANY)]),
+    row("networking/egress-rule-google-apis.yaml", &[], &[everybody(200, ANY, ANY)]),
+    row("networking/certmanager-gateway.yaml", &[], &[everybody(200, ANY, ANY)]),
 ];

@@ -1,16 +1,33 @@
-//! Folder `bookinfo`: manifests that people use. Every object must be accepted.
-//!
-//! What they make a mesh do is not written down here; the suites of `control` and `local` say it, with real Envoys.
+//! Folder `bookinfo`: manifests that people use. Every object must be accepted, and on a whole mesh every file must do
+//! what the table in [`crate::bookinfo`] says (cases `bookinfo/live/...`; they need root).
 
 use std::path::Path;
 
 use ostro_api::Severity;
 
+use crate::bookinfo;
+
 use super::{Case, Verdict, files, place, read};
 
 /// Every file is a case.
 pub(super) fn run(dir: &Path) -> Result<Vec<Case>, String> {
-    files(dir)?.iter().map(|path| Ok(Case { name: place(dir, path), verdict: judge(path)? })).collect()
+    let accepted =
+        files(dir)?.into_iter().map(|path| Ok(Case { name: place(dir, &path), verdict: judge(&path)? }));
+    let mut cases = accepted.collect::<Result<Vec<_>, String>>()?;
+    cases.extend(live(dir)?);
+    Ok(cases)
+}
+
+fn live(dir: &Path) -> Result<Vec<Case>, String> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
+    let name = |path: &str| format!("bookinfo/live/{}", path.trim_end_matches(".yaml"));
+    let run = runtime.block_on(bookinfo::run(dir))?.into_iter().map(|case| Case {
+        name: name(&case.name),
+        verdict: if case.wrong.is_empty() { Verdict::Passed } else { Verdict::Failed(case.wrong) },
+    });
+    let later = bookinfo::later()
+        .map(|(path, why)| Case { name: name(&path), verdict: Verdict::NotRead(why.into()) });
+    Ok(run.chain(later).collect())
 }
 
 fn judge(path: &Path) -> Result<Verdict, String> {
