@@ -9,6 +9,7 @@
 
 mod bookinfo;
 mod later;
+mod routing;
 mod simulation;
 mod validation;
 
@@ -19,7 +20,7 @@ use serde_json::Value;
 pub use later::Later;
 
 /// Folders that have a runner, in the order they run by default.
-pub const FOLDERS: [&str; 3] = ["simulation", "bookinfo", "validation"];
+pub const FOLDERS: [&str; 4] = ["simulation", "routing", "bookinfo", "validation"];
 
 /// A foreign case, run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,7 @@ pub fn run(dir: &Path, folders: &[String], later: &Later) -> Report {
     for folder in folders {
         let cases = match folder.as_str() {
             "simulation" => simulation::run(&dir.join(folder)),
+            "routing" => routing::run(&dir.join(folder)),
             "bookinfo" => bookinfo::run(&dir.join(folder)),
             "validation" => validation::run(&dir.join(folder)),
             _ => Err(format!("no runner for folder {folder}; there are {}", FOLDERS.join(", "))),
