@@ -1,5 +1,7 @@
 //! What goes over the wire when one thing changes, with 500 services and 20 proxies (issue 2, acceptance 5).
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -32,7 +32,7 @@ pub(super) fn run(world: &World, call: &Call) -> Outcome {
 /// The TLS of a call. Who names a server says so in a ClientHello, even where the case forgets to say TLS.
 fn tls(call: &Call) -> Tls {
     match call.tls {
-        Tls::Plaintext if call.sni.is_some() => Tls::Tls,
+        Tls::Plaintext if call.sni.is_some() => Tls::Simple,
         stated => stated,
     }
 }
@@ -45,7 +45,7 @@ fn follow(world: &World, call: &Call, outcome: &mut Outcome) -> Result<(), Strin
 
     let protocols: Vec<&str> = alpn(call).into_iter().collect();
     let server_name = call.sni.as_deref().unwrap_or(match tls(call) {
-        Tls::Tls => &call.host_header,
+        Tls::Simple => &call.host_header,
         Tls::Plaintext | Tls::Mtls => "",
     });
     let source = SocketAddr::new(IpAddr::from(CALLER.0), CALLER.1);
@@ -91,9 +91,9 @@ fn alpn(call: &Call) -> Option<&str> {
         return Some(alpn);
     }
     match (tls(call), call.protocol) {
-        (Tls::Plaintext, _) | (Tls::Tls, Protocol::Tcp) => None,
-        (Tls::Tls, Protocol::Http) => Some("http/1.1"),
-        (Tls::Tls, Protocol::Http2) => Some("h2"),
+        (Tls::Plaintext, _) | (Tls::Simple, Protocol::Tcp) => None,
+        (Tls::Simple, Protocol::Http) => Some("http/1.1"),
+        (Tls::Simple, Protocol::Http2) => Some("h2"),
         (Tls::Mtls, Protocol::Http) => Some("istio-http/1.1"),
         (Tls::Mtls, Protocol::Http2) => Some("istio-h2"),
         (Tls::Mtls, Protocol::Tcp) => Some("istio"),
@@ -102,7 +102,7 @@ fn alpn(call: &Call) -> Option<&str> {
 
 fn opening<'a>(call: &Call, hello: ClientHello<'a>) -> Opening<'a> {
     match (tls(call), call.protocol) {
-        (Tls::Tls | Tls::Mtls, _) => Opening::Tls(hello),
+        (Tls::Simple | Tls::Mtls, _) => Opening::Tls(hello),
         (Tls::Plaintext, Protocol::Http) => Opening::Http(HttpVersion::Http11),
         (Tls::Plaintext, Protocol::Http2) => Opening::Http(HttpVersion::Http2),
         (Tls::Plaintext, Protocol::Tcp) => Opening::Other,
@@ -113,10 +113,10 @@ fn check_tls(chain: &FilterChain, tls: Tls) -> Result<(), String> {
     let DownstreamSocket::Tls { requires_client_certificate, .. } = &chain.socket else { return Ok(()) };
     match tls {
         Tls::Plaintext => Err("tls-error".to_owned()),
-        Tls::Tls | Tls::Mtls if *requires_client_certificate != (tls == Tls::Mtls) => {
+        Tls::Simple | Tls::Mtls if *requires_client_certificate != (tls == Tls::Mtls) => {
             Err("mtls-error".to_owned())
         }
-        Tls::Tls | Tls::Mtls => Ok(()),
+        Tls::Simple | Tls::Mtls => Ok(()),
     }
 }
 

@@ -92,7 +92,8 @@ pub(super) enum Protocol {
 pub(super) enum Tls {
     #[default]
     Plaintext,
-    Tls,
+    #[serde(rename = "tls")]
+    Simple,
     Mtls,
 }
 
