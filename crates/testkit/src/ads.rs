@@ -116,6 +116,8 @@ pub struct Client {
 struct State {
     held: Holding,
     heard: Vec<Heard>,
+    /// Types of which there was a response.
+    told: BTreeSet<ResourceType>,
     /// How many resources name each that is subscribed by name.
     wanted: HashMap<(ResourceType, Name), usize>,
     keeps_bytes: bool,
@@ -184,6 +186,14 @@ impl Client {
     /// How many responses it was ever sent.
     pub fn responses(&self) -> u64 {
         *self.responses.borrow()
+    }
+
+    /// Whether the client has been told its clusters and listeners, and everything that they name.
+    pub fn is_complete(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        let whole =
+            [ResourceType::Cluster, ResourceType::Listener].iter().all(|kind| state.told.contains(kind));
+        whole && state.wanted.keys().all(|named| state.held.contains_key(named))
     }
 
     /// Waits until what the client has fulfils `condition`; `false` if the server is gone before.
@@ -264,6 +274,7 @@ impl State {
             }
         }
         self.heard.push(heard);
+        self.told.insert(kind);
         std::iter::once(acknowledgement).chain(self.resubscribe(moved)).collect()
     }
 
