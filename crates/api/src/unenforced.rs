@@ -6,12 +6,14 @@ use crate::complaint::{Complaint, Severity};
 use crate::destination_rule::{ClientTlsMode, ClientTlsSettings, TrafficPolicy};
 use crate::gateway::ServerTlsMode;
 use crate::object::{Object, Spec};
+use crate::service_entry::Resolution;
 
 /// Kinds of Istio's that secure a mesh and that nothing here acts upon yet.
 const SECURITY_KINDS: &[&str] = &["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"];
 
 /// The parts of an accepted object that secure something and are not enforced: policies of
-/// security.istio.io, and TLS that needs certificates brought to the proxy. Each complaint is an error whose `found` names
+/// security.istio.io, and TLS that needs certificates brought to the proxy; and hosts that
+/// nothing leads to yet. Each complaint is an error whose `found` names
 /// the part; whoever applies objects must refuse the object or say so loudly.
 pub fn unenforced(object: &Object) -> Vec<Complaint> {
     let mut said = Said { object, complaints: Vec::new() };
@@ -42,6 +44,9 @@ pub fn unenforced(object: &Object) -> Vec<Complaint> {
                     );
                 }
             }
+        }
+        Spec::ServiceEntry(entry) if entry.resolution == Resolution::DynamicDns => {
+            said.say("spec.resolution".to_owned(), "DYNAMIC_DNS".to_owned());
         }
         _ => {}
     }

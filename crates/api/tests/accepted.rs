@@ -283,5 +283,8 @@ fn security_that_is_not_enforced_is_named() {
     };
     assert!(named(&gateway("SIMPLE"))[0].contains("spec.servers[0].tls.mode"));
     assert!(named(&gateway("PASSTHROUGH")).is_empty());
+    let entry = "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: a}, spec: {hosts: ['*.example.com'], \
+                 resolution: DYNAMIC_DNS, location: MESH_EXTERNAL, ports: [{number: 443, name: tls, protocol: TLS}]}}";
+    assert!(named(entry)[0].contains("spec.resolution: DYNAMIC_DNS"));
     assert!(named(VIRTUAL_SERVICE).is_empty());
 }
