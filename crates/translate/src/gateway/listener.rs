@@ -9,6 +9,7 @@ use ostro_mesh::View;
 use super::servers::{Bound, Class, Port};
 use super::{tcp, tls};
 use crate::abilities::fetches_certificates;
+use crate::access_log;
 use crate::encode::socket;
 use crate::filters::{Direction, Routes, chain, http_connection_manager, http_network_filter, tls_inspector};
 use crate::listener::both_families;
@@ -30,6 +31,7 @@ pub fn build(view: &View<'_>, port: &Port) -> Option<Listener> {
         address: Some(socket(&port.bind.to_string(), port.number)),
         filter_chains: chains,
         traffic_direction: TrafficDirection::Outbound as i32,
+        access_log: access_log::of_listener(view.mesh_config()),
         ..Default::default()
     };
     if port.class == Class::Tls {
