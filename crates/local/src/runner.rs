@@ -1,6 +1,7 @@
 //! The loop that makes the pods that run equal to the pods that are asked for.
 //!
-//! Three things move it: files change, a pod tells of its readiness, a pod has ended. After each the same
+//! Four things move it: files change, a pod tells of its readiness, a pod has ended, a pod that could not be
+//! started is due again. After each the same
 //! three steps follow: pods missing are started, pods too many are ended, and what everybody else needs to
 //! know (files for the control plane, host names, backends of exposed ports, status) is told anew, where it
 //! differs.
@@ -8,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ostro_api::{Object, ObjectKey, Spec};
 use ostro_sources::{Follower, Update};
@@ -30,6 +32,8 @@ const FIRST_HOST: u32 = 2;
 const HOSTS_END: u32 = (1 << 16) - 1;
 /// Reports of pods that the loop has not read yet.
 const REPORTS_MAX: usize = 256;
+/// How long after a pod could not be started it is tried again.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// A pod that runs.
 struct Running {
@@ -44,6 +48,7 @@ enum Event {
     Files(Update),
     Report(Report),
     Gone(PodName),
+    Retry,
 }
 
 /// Everything the loop holds.
@@ -57,6 +62,7 @@ pub struct Runner {
     running: BTreeMap<PodName, Running>,
     told: BTreeSet<PlanError>,
     complete: bool,
+    failing: bool,
     serial: u32,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     gone: (mpsc::Sender<PodName>, mpsc::Receiver<PodName>),
@@ -84,6 +90,7 @@ impl Runner {
             running: BTreeMap::new(),
             told: BTreeSet::new(),
             complete: false,
+            failing: false,
             serial: 0,
             reports: mpsc::channel(REPORTS_MAX),
             gone: mpsc::channel(REPORTS_MAX),
@@ -106,6 +113,7 @@ impl Runner {
                 },
                 Some(report) = self.reports.1.recv() => Event::Report(report),
                 Some(name) = self.gone.1.recv() => Event::Gone(name),
+                () = tokio::time::sleep(RETRY), if self.failing => Event::Retry,
             };
             if self.note(event) {
                 self.reconcile().await;
@@ -137,6 +145,7 @@ impl Runner {
                 self.running.remove(&name);
                 true
             }
+            Event::Retry => true,
         }
     }
 
@@ -165,6 +174,7 @@ impl Runner {
         self.told = errors;
         let missing: Vec<PodPlan> =
             wanted.values().filter(|plan| !self.running.contains_key(&plan.name)).cloned().collect();
+        self.failing = false;
         for plan in missing {
             self.start(plan, &objects).await;
         }
@@ -184,7 +194,10 @@ impl Runner {
                 // Told at once: the control plane should know a pod before its proxy calls.
                 self.tell();
             }
-            Err(error) => tracing::error!(pod = %plan.name, %error, "pod was not started"),
+            Err(error) => {
+                tracing::error!(pod = %plan.name, %error, "pod was not started, and is tried again");
+                self.failing = true;
+            }
         }
     }
 
