@@ -164,6 +164,10 @@ fn stock_envoy_takes_everything_without_a_warning() {
         sidecar(&["10.1.0.6", "2001:db8::6"]),
         router(),
         Proxy { metadata: [("SDS".to_owned(), "true".to_owned())].into(), ..router() },
+        Proxy {
+            metadata: [("HTTP_PROXY_PORT".to_owned(), "15099".to_owned())].into(),
+            ..sidecar(&["10.1.0.8"])
+        },
     ];
     for (index, yaml) in meshes.iter().enumerate() {
         let snapshot = mesh(yaml);

@@ -23,6 +23,7 @@ mod endpoint;
 pub mod filters;
 mod gateway;
 mod http_options;
+mod http_proxy;
 mod inbound;
 mod listener;
 mod locality;

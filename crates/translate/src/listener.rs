@@ -9,7 +9,7 @@ use ostro_names::Name;
 
 use crate::encode::{bytes, duration, socket};
 use crate::filters::{http_inspector, tls_inspector};
-use crate::{Part, gateway, inbound, names, outbound};
+use crate::{Part, gateway, http_proxy, inbound, names, outbound};
 
 /// What the HTTP inspector calls the HTTP that it sees in plaintext. HTTP/1.0 is not among it: it is opaque.
 pub const HTTP_ALPN: [&str; 2] = ["http/1.1", "h2c"];
@@ -26,7 +26,8 @@ pub fn content(view: &View<'_>, name: Name) -> Option<Bytes> {
         names::VIRTUAL_INBOUND => inbound::virtual_inbound(view),
         other => {
             let (bind, port) = names::parse_listener(other)?;
-            outbound::content(view, bind, port)?
+            let proxy = (bind == http_proxy::ADDRESS).then(|| http_proxy::listener(view, port)).flatten();
+            proxy.or_else(|| outbound::content(view, bind, port))?
         }
     };
     Some(bytes(&listener))
@@ -35,7 +36,10 @@ pub fn content(view: &View<'_>, name: Name) -> Option<Bytes> {
 /// The listeners that `part` contributes.
 pub fn part_names(view: &View<'_>, part: Part) -> Vec<Name> {
     match part {
-        Part::Fixed => names::sorted([names::VIRTUAL_INBOUND, names::VIRTUAL_OUTBOUND].map(str::to_owned)),
+        Part::Fixed => {
+            let captured = [names::VIRTUAL_INBOUND, names::VIRTUAL_OUTBOUND].map(str::to_owned);
+            names::sorted(captured.into_iter().chain(http_proxy::name(view)))
+        }
         Part::Inbound => Vec::new(),
         Part::Gateways => gateway::part_names(view),
         Part::Host(host) => outbound::host_names(view, host),

@@ -4,7 +4,8 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{encoded, mesh, reads, resource, sidecar, unpack};
+use common::{assert_consistent, encoded, mesh, names, reads, resource, sidecar, unpack};
+use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 use envoy_types::pb::envoy::config::route::v3::{Route, RouteAction, RouteConfiguration, VirtualHost};
@@ -345,6 +346,24 @@ spec: {{clusterIP: 10.96.2.{index}, ports: [{{name: http, port: 80}}]}}
     let read = reads(&snapshot, &in_namespace("default"), ResourceType::Route, "80");
     let asked: Vec<&Attr> = read.attrs.iter().map(|(attr, _)| attr).collect();
     assert_eq!(asked, [&Attr::Kind, &Attr::Namespace, &Attr::Families]);
+}
+
+#[test]
+fn who_is_told_to_use_a_proxy_finds_one_on_its_loopback_address() {
+    let snapshot = with("");
+    let proxy = Proxy {
+        metadata: [("HTTP_PROXY_PORT".to_owned(), "15002".to_owned())].into(),
+        ..in_namespace("default")
+    };
+    let listed = |proxy| {
+        names(&snapshot, proxy, ResourceType::Listener).into_iter().any(|name| name == "127.0.0.1_15002")
+    };
+    assert!(listed(&proxy) && !listed(&in_namespace("default")));
+    assert_consistent(&snapshot, &proxy);
+    let listener: Listener = resource(&snapshot, &proxy, ResourceType::Listener, "127.0.0.1_15002");
+    assert!(listener.use_original_dst.is_none() && listener.bind_to_port.is_none());
+    let other = encoded(&snapshot, &proxy, ResourceType::Listener, "127.0.0.1_15003");
+    assert_eq!(other, None);
 }
 
 #[test]
