@@ -3,14 +3,9 @@
 
 mod common;
 
-use common::{assert_consistent, listed, mesh, reads, resource, router, sidecar, unpack};
-use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener, filter::ConfigType};
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, http_connection_manager::RouteSpecifier,
-};
-use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
-    TcpProxy, tcp_proxy::ClusterSpecifier,
-};
+use common::render::told;
+use common::{assert_consistent, listed, mesh, reads, resource, router, sidecar};
+use envoy_types::pb::envoy::config::listener::v3::Listener;
 use ostro_mesh::{Proxy, Snapshot};
 use ostro_translate::ResourceType;
 
@@ -18,47 +13,6 @@ const SHOP: &str = include_str!("common/shop.yaml");
 
 fn listener(snapshot: &Snapshot, proxy: &Proxy, name: &str) -> Listener {
     resource(snapshot, proxy, ResourceType::Listener, name)
-}
-
-/// `match -> where to`, one line per chain, the default chain last.
-fn told(listener: &Listener) -> Vec<String> {
-    listener.filter_chains.iter().chain(&listener.default_filter_chain).map(tell).collect()
-}
-
-fn tell(chain: &FilterChain) -> String {
-    let matched = chain.filter_chain_match.clone().unwrap_or_default();
-    let mut words: Vec<String> = Vec::new();
-    words.extend(matched.destination_port.map(|port| format!("port {}", port.value)));
-    for range in &matched.prefix_ranges {
-        words.push(format!("{}/{}", range.address_prefix, range.prefix_len.unwrap().value));
-    }
-    words.extend(matched.server_names.iter().map(|name| format!("sni {name}")));
-    words.extend(Some(matched.transport_protocol).filter(|transport| !transport.is_empty()));
-    words.extend(matched.application_protocols);
-    let name = if chain.name.is_empty() { String::new() } else { format!("[{}] ", chain.name) };
-    format!("{name}{} -> {}", words.join(" "), destination(chain))
-}
-
-fn destination(chain: &FilterChain) -> String {
-    let filter = chain.filters.last().unwrap();
-    let Some(ConfigType::TypedConfig(any)) = &filter.config_type else { panic!("no config") };
-    if filter.name == "envoy.filters.network.tcp_proxy" {
-        return match unpack::<TcpProxy>(any).cluster_specifier.unwrap() {
-            ClusterSpecifier::Cluster(name) => name,
-            ClusterSpecifier::WeightedClusters(weighted) => {
-                let parts = weighted.clusters.iter().map(|part| format!("{}*{}", part.weight, part.name));
-                parts.collect::<Vec<_>>().join(" + ")
-            }
-        };
-    }
-    match unpack::<HttpConnectionManager>(any).route_specifier.unwrap() {
-        RouteSpecifier::Rds(rds) => format!("routes {}", rds.route_config_name),
-        RouteSpecifier::RouteConfig(config) => {
-            let host = &config.virtual_hosts[0];
-            format!("inline {} {}", config.name, host.name)
-        }
-        RouteSpecifier::ScopedRoutes(_) => panic!("scoped routes"),
-    }
 }
 
 fn inspectors(listener: &Listener) -> Vec<&str> {

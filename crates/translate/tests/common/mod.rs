@@ -6,6 +6,8 @@
     reason = "every suite of this directory compiles this module and uses its own part of it"
 )]
 
+pub mod render;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
