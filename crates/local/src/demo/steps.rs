@@ -11,7 +11,7 @@ const JASON: Ask = Ask { user: Some("jason"), ..REVIEWS };
 const FLAKY: Ask = Ask { path: "/unstable?failure_rate=0.3", host: "flaky.example", user: None };
 
 /// Answers looked at, at a time, while a step takes effect.
-const PROBES: usize = 20;
+const PROBES: usize = 16;
 /// The delay that ratings-delay.yaml asks for.
 const DELAY: Duration = Duration::from_millis(400);
 /// Chance that six attempts in a row fail, each three times in ten.
