@@ -1,7 +1,5 @@
 //! A request, as far as choosing its route needs to know it.
 
-use std::borrow::Cow;
-
 /// A request whose header section is complete, after the connection manager has normalised it (path, port of
 /// the authority) as its settings say.
 #[derive(Clone, Copy, Debug)]
@@ -40,24 +38,18 @@ impl Scheme {
 }
 
 impl<'a> Request<'a> {
-    /// Value of a header (name in lower case, pseudo headers included); several are joined by commas.
-    pub fn header(&self, name: &str) -> Option<Cow<'a, [u8]>> {
-        match name {
-            ":method" => return Some(Cow::Borrowed(self.method.as_bytes())),
-            ":authority" | "host" => return Some(Cow::Borrowed(self.authority.as_bytes())),
-            ":path" => return Some(Cow::Borrowed(self.path)).filter(|p| !p.is_empty()),
-            ":scheme" => return Some(Cow::Borrowed(self.scheme.as_str().as_bytes())),
-            _ => {}
-        }
-        let mut values = self.headers.iter().filter(|(n, _)| *n == name).map(|(_, v)| *v);
-        let first = values.next()?;
-        let mut joined = Cow::Borrowed(first);
-        for value in values {
-            let all = joined.to_mut();
-            all.push(b',');
-            all.extend_from_slice(value);
-        }
-        Some(joined)
+    /// Values of a header in order (name in lower case, pseudo headers included).
+    pub fn header<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let pseudo = match name {
+            ":method" => Some(self.method.as_bytes()),
+            ":authority" | "host" => Some(self.authority.as_bytes()),
+            ":path" => Some(self.path).filter(|path| !path.is_empty()),
+            ":scheme" => Some(self.scheme.as_str().as_bytes()),
+            _ => None,
+        };
+        pseudo
+            .into_iter()
+            .chain(self.headers.iter().filter(move |(n, _)| *n == name).map(|(_, value)| *value))
     }
 
     /// Path without query and fragment.

@@ -1,7 +1,5 @@
 //! What becomes of a request that a route matches.
 
-use std::borrow::Cow;
-
 use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::route::v3::route::Action as Proto;
@@ -97,14 +95,11 @@ impl Forward {
 
     /// The cluster for a request; `random` is the request's own. `None` if it should come from a header that
     /// the request does not have, or that is no text.
-    pub fn cluster<'a>(&'a self, request: &Request<'a>, random: u64) -> Option<Cow<'a, str>> {
+    pub fn cluster<'a>(&'a self, request: &Request<'a>, random: u64) -> Option<&'a str> {
         match &self.target {
-            Target::Cluster(name) => Some(Cow::Borrowed(name)),
-            Target::Weighted(clusters) => Some(Cow::Borrowed(clusters.pick(random))),
-            Target::Header(name) => match request.header(name)? {
-                Cow::Borrowed(value) => std::str::from_utf8(value).ok().map(Cow::Borrowed),
-                Cow::Owned(value) => String::from_utf8(value).ok().map(Cow::Owned),
-            },
+            Target::Cluster(name) => Some(name),
+            Target::Weighted(clusters) => Some(clusters.pick(random)),
+            Target::Header(name) => request.header(name).next().and_then(|v| std::str::from_utf8(v).ok()),
         }
     }
 

@@ -56,23 +56,31 @@ impl HeaderCondition {
         })
     }
 
+    /// Of several values of the header any may meet the condition: Envoy looks at each, not at all of them joined.
     pub(super) fn holds(&self, request: &Request<'_>) -> bool {
-        let value = request.header(&self.name);
+        let mut values = request.header(&self.name).peekable();
+        let is_there = values.peek().is_some();
         if let Condition::Present(wanted) = self.condition {
-            let present = value.is_some() || self.missing_is_empty;
-            return (present == wanted) != self.inverted;
+            return ((is_there || self.missing_is_empty) == wanted) != self.inverted;
         }
         // A missing header fails the condition, inverted or not, unless it counts as empty.
-        let empty = self.missing_is_empty.then_some(std::borrow::Cow::Borrowed(&[][..]));
-        let Some(value) = value.or(empty) else { return false };
-        let held = match &self.condition {
-            Condition::Present(_) => true,
-            Condition::Value(text) => text.matches(&value),
+        if !is_there && !self.missing_is_empty {
+            return false;
+        }
+        let empty = (!is_there).then_some(&[][..]);
+        values.chain(empty).any(|value| self.condition.holds(value)) != self.inverted
+    }
+}
+
+impl Condition {
+    fn holds(&self, value: &[u8]) -> bool {
+        match self {
+            Condition::Present(wanted) => *wanted,
+            Condition::Value(text) => text.matches(value),
             Condition::Range(first, end) => {
-                let number = std::str::from_utf8(&value).ok().and_then(|v| v.trim().parse::<i64>().ok());
+                let number = std::str::from_utf8(value).ok().and_then(|v| v.trim().parse::<i64>().ok());
                 number.is_some_and(|n| (*first..*end).contains(&n))
             }
-        };
-        held != self.inverted
+        }
     }
 }

@@ -154,7 +154,7 @@ fn share(proto: &RuntimeFractionalPercent) -> Result<Share, Refusal> {
 
 /// `application/grpc`, alone or with a subtype.
 fn is_grpc(request: &Request<'_>) -> bool {
-    let Some(content_type) = request.header("content-type") else { return false };
+    let Some(content_type) = request.header("content-type").next() else { return false };
     content_type
         .strip_prefix(b"application/grpc")
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
