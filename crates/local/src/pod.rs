@@ -57,8 +57,8 @@ pub enum PodError {
         /// Why.
         source: io::Error,
     },
-    /// Its namespaces.
-    #[error("making namespaces: {0} (is this root?)")]
+    /// Its namespaces, or what is mounted in them.
+    #[error("making its namespaces: {0}")]
     Place(#[source] io::Error),
     /// Its interfaces.
     #[error(transparent)]

@@ -28,10 +28,16 @@ fn main() -> ExitCode {
     match cli.command.run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ostro: {error}");
+            let mut said = error.to_string();
+            eprintln!("ostro: {said}");
             let mut cause = error.source();
             while let Some(error) = cause {
-                eprintln!("  because: {error}");
+                let text = error.to_string();
+                // Many errors tell their cause themselves.
+                if !said.contains(&text) {
+                    eprintln!("  because: {text}");
+                    said = text;
+                }
                 cause = error.source();
             }
             ExitCode::FAILURE
