@@ -32,11 +32,24 @@ pub(crate) struct Batch {
     pub endpoints: Vec<Name>,
 }
 
+/// What becomes of a pending name when a response is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is told.
+    Tell,
+    /// It waits.
+    Wait,
+    /// The peer is told once more what it has, and what is pending goes on waiting.
+    Repeat,
+}
+
 #[derive(Debug, Default)]
 struct Entry {
     /// What it should have; `None`: nothing, as far as membership goes.
     wanted: Option<Arc<Resource>>,
     told: Version,
+    /// What the peer has, kept while something else is to be told.
+    last: Option<Arc<Resource>>,
     /// How many parts contribute the name, plus one if it is subscribed to by name.
     references: u32,
 }
@@ -107,7 +120,11 @@ impl Ledger {
 
     /// Sets what the peer should have under a name that is referred to; gives back what it was to have before.
     pub fn want(&mut self, name: Name, resource: Arc<Resource>) -> Option<Arc<Resource>> {
-        let before = self.entries.entry(name).or_default().wanted.replace(resource);
+        let entry = self.entries.entry(name).or_default();
+        let before = entry.wanted.replace(resource);
+        if let Some(before) = before.as_ref().filter(|before| before.version == entry.told) {
+            entry.last = Some(before.clone());
+        }
         self.settle(name);
         before
     }
@@ -137,6 +154,9 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(&name).filter(|entry| entry.references > 0) else {
             return false;
         };
+        if entry.wanted_version() == entry.told {
+            entry.last.clone_from(&entry.wanted);
+        }
         entry.told = Version::NOTHING;
         self.settle(name);
         true
@@ -213,15 +233,31 @@ impl Ledger {
         Version::of_set(told.map(|(name, entry)| (*name, entry.told)))
     }
 
-    /// Takes what is to be added or changed, but for `held_back`; they count as told. `None` if there is nothing
-    /// to say.
-    pub fn take_upserts(&mut self, held_back: impl Fn(Name) -> bool) -> Option<Batch> {
-        let names: Vec<Name> = self.upserts.iter().copied().filter(|name| !held_back(*name)).collect();
+    /// Takes what is to be added or changed, as `turn` has it; it counts as told. `None` if there is nothing to say.
+    pub fn take_upserts(&mut self, turn: impl Fn(Name) -> Turn) -> Option<Batch> {
+        let names: Vec<Name> =
+            self.upserts.iter().copied().filter(|name| turn(*name) != Turn::Wait).collect();
         if names.is_empty() && !self.answer_due {
             return None;
         }
         self.answer_due = false;
-        Some(self.tell(names))
+        let (again, names): (Vec<Name>, Vec<Name>) =
+            names.into_iter().partition(|name| turn(*name) == Turn::Repeat);
+        let repeated: Vec<(Name, Arc<Resource>)> =
+            again.into_iter().filter_map(|name| Some((name, self.repeat(name)?))).collect();
+        let mut batch = self.tell(names);
+        batch.resources.extend(repeated);
+        batch.resources.sort_unstable_by_key(|(name, _)| *name);
+        Some(batch)
+    }
+
+    /// What the peer has under `name`, to be told again; if it has nothing, what is wanted.
+    fn repeat(&mut self, name: Name) -> Option<Arc<Resource>> {
+        let entry = self.entries.get_mut(&name)?;
+        let resource = entry.last.clone().or_else(|| entry.wanted.clone())?;
+        entry.told = resource.version;
+        self.settle(name);
+        Some(resource)
     }
 
     /// Takes what is to be removed.
@@ -242,6 +278,7 @@ impl Ledger {
         for name in names {
             let Some(entry) = self.entries.get_mut(&name) else { continue };
             entry.told = entry.wanted_version();
+            entry.last = None;
             match entry.wanted.as_ref().filter(|resource| resource.bytes.is_some()) {
                 Some(resource) => batch.resources.push((name, resource.clone())),
                 None => batch.gone.push(name),

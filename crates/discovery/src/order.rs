@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use ostro_names::Name;
 use ostro_translate::ResourceType;
 
-use crate::ledger::{Batch, Ledger};
+use crate::ledger::{self, Batch, Ledger};
 use crate::subscriptions::Subscription;
 
 /// How long one thing waits for another.
@@ -184,14 +184,15 @@ impl Order {
         self.leaving.retain(|name, deadline| now < *deadline && channels.endpoints.subscription.has(*name));
     }
 
-    /// Whether a cluster that stays still needs its endpoints. One that is about to go gets none: they are held back.
+    /// Whether a cluster that stays still needs its endpoints.
     fn awaits_endpoints(&self, channels: &Channels) -> bool {
         self.awaited.keys().any(|name| !channels.clusters.ledger.will_remove(*name))
     }
 
     /// Sends endpoints. Those of a cluster that is about to be removed stay as they are until the peer has let them go:
-    /// what would be sent is the emptiness of something unknown, while routes may still lead there. In the first
-    /// round, those of a cluster that is about to be sent wait to follow it.
+    /// what would be sent is the emptiness of something unknown, while routes may still lead there. But if the cluster
+    /// was sent and waits for them it gets them once more as they are: Envoy takes no other clusters while it
+    /// warms one. In the first round, those of a cluster that is about to be sent wait to follow it.
     fn endpoints(&mut self, channels: &mut Channels, turn: &mut Turn, first_round: bool) {
         if !turn.may_send(&channels.endpoints) {
             return;
@@ -200,9 +201,14 @@ impl Order {
         let clusters = &channels.clusters.ledger;
         let batch = channels.endpoints.ledger.take_upserts(|name| {
             // Istio names a load assignment after its cluster.
-            clusters.will_remove(name)
-                || clusters_next && clusters.will_upsert(name)
-                || self.leaving.contains_key(&name)
+            let leaves = clusters.will_remove(name) || self.leaving.contains_key(&name);
+            let warms = self.awaited.get(&name).is_some_and(|awaited| !awaited.followed);
+            match (leaves, warms) {
+                (true, true) => ledger::Turn::Repeat,
+                (true, false) => ledger::Turn::Wait,
+                (false, _) if clusters_next && clusters.will_upsert(name) => ledger::Turn::Wait,
+                (false, _) => ledger::Turn::Tell,
+            }
         });
         for (name, _) in batch.iter().flat_map(|batch| &batch.resources) {
             if let Some(awaited) = self.awaited.get_mut(name) {
@@ -282,7 +288,7 @@ impl Turn {
         if !self.may_send(channel) {
             return None;
         }
-        let mut batch = channel.ledger.take_upserts(|_| false)?;
+        let mut batch = channel.ledger.take_upserts(|_| ledger::Turn::Tell)?;
         let endpoints = std::mem::take(&mut batch.endpoints);
         self.send(channel, kind, Some(batch));
         Some(endpoints)

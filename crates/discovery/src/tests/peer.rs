@@ -45,6 +45,8 @@ pub struct Peer {
     /// Clusters that wait for endpoints.
     pub warming: BTreeSet<Name>,
     outbox: VecDeque<(ResourceType, Request)>,
+    /// The answer about clusters, which Envoy does not give while one is warming.
+    deferred: Option<Request>,
     pub log: Vec<Taken>,
     /// Checks that nothing refers to what is not there.
     pub strict: bool,
@@ -141,8 +143,16 @@ impl Peer {
         }
         self.world_versions.insert(kind, response.version.clone());
         let names = self.names(vec![], vec![], false, kind);
-        self.outbox.push_back((kind, Request { nonce: response.nonce.clone(), refusal: None, names }));
+        let answer = Request { nonce: response.nonce.clone(), refusal: None, names };
+        if kind == ResourceType::Cluster {
+            self.deferred = Some(answer);
+        } else {
+            self.outbox.push_back((kind, answer));
+        }
         self.react(kind, &changed, &removed, response.resources.iter().map(|(name, _)| *name));
+        if self.warming.is_empty() {
+            self.outbox.extend(self.deferred.take().map(|answer| (ResourceType::Cluster, answer)));
+        }
         if self.strict {
             self.check(kind);
         }
@@ -255,6 +265,7 @@ impl Net {
             subscribed: BTreeMap::new(),
             warming: BTreeSet::new(),
             outbox: VecDeque::new(),
+            deferred: None,
             log: Vec::new(),
             strict: true,
             refuses: None,
@@ -274,6 +285,7 @@ impl Net {
         self.distributor.connect(peer.id, toy::proxy(peer.id, namespace), peer.transport, outbound);
         peer.inbox = inbox;
         peer.outbox.clear();
+        peer.deferred = None;
         peer.nonces.clear();
         // A stream that breaks between a cluster and its endpoints leaves it warming over endpoints that the peer has:
         // nobody can know of it, and Envoy ends it by itself after 15 s, the old cluster serving meanwhile.

@@ -176,6 +176,26 @@ fn endpoints_overtake_what_waits() {
 }
 
 #[test]
+fn a_cluster_that_goes_while_it_warms_still_gets_its_endpoints() {
+    let (mut net, id) = connected(Transport::Delta);
+    net.change(|world| {
+        world.services.get_mut("b").unwrap().version = 7;
+        world.services.get_mut("a").unwrap().endpoints = 7;
+    });
+    net.change(|world| drop(world.services.remove("b")));
+    net.settle();
+    assert!(net.peers[&id].warming.is_empty(), "or Envoy would take no other clusters");
+    let endpoints = &net.peers[&id].has[&(Endpoint, super::toy::cluster("b", false))];
+    assert_eq!(
+        std::str::from_utf8(endpoints).unwrap(),
+        "whole|b:Some(0)",
+        "as they were: routes still lead there"
+    );
+    net.finish();
+    assert!(!net.peers[&id].has.contains_key(&(Cluster, super::toy::cluster("b", false))));
+}
+
+#[test]
 fn a_rule_concerns_its_namespace_alone() {
     let mut net = Net::new(world());
     let (shop, other) = (net.connect(Transport::Delta, "shop"), net.connect(Transport::Delta, "other"));
