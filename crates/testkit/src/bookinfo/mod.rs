@@ -133,11 +133,11 @@ impl Bench {
         count(&loads, Moment::Before, &mut wrong).await;
 
         self.put(row.file)?;
-        change(&loads, EFFECT_MAX, "coming", &mut wrong).await;
+        change(&loads, EFFECT_MAX, row, "coming", &mut wrong).await;
         count(&loads, Moment::During, &mut wrong).await;
 
         self.take_away(row.file);
-        change(&loads, EFFECT_MAX + row.longest_answer, "going", &mut wrong).await;
+        change(&loads, EFFECT_MAX + row.longest_answer, row, "going", &mut wrong).await;
         count(&loads, Moment::After, &mut wrong).await;
 
         for (_, load) in loads {
@@ -200,12 +200,14 @@ async fn settle(loads: &[(&Who, Load)], time: Duration) {
     }
 }
 
-/// Lets the promised time pass; whatever was seen must be of the old kind or the new.
-async fn change(loads: &[(&Who, Load)], time: Duration, when: &str, wrong: &mut Vec<String>) {
+/// Lets the promised time pass; whatever was seen must be of the old kind or the new, or what the row says of the
+/// time between.
+async fn change(loads: &[(&Who, Load)], time: Duration, row: &Row, when: &str, wrong: &mut Vec<String>) {
     tokio::time::sleep(time).await;
     for (who, load) in loads {
         let report = load.take().await;
-        let known: BTreeSet<&str> = who.before.iter().chain(who.during).map(|expect| expect.class).collect();
+        let mut known: BTreeSet<&str> = row.between.iter().copied().collect();
+        known.extend(who.before.iter().chain(who.during).map(|expect| expect.class));
         no_failure(&report, who, when, wrong);
         for class in report.classes.keys().filter(|class| !known.contains(class.as_str())) {
             wrong.push(format!("{}, file {when}: {} answers `{class}`", who.name, report.count(class)));

@@ -55,6 +55,9 @@ pub struct Row {
     /// The longest a request takes that the file asks to be slow: one that is under way when the file goes
     /// may still end as the file said.
     pub longest_answer: Duration,
+    /// What else may be seen while it comes or goes, because it routes two services: their callers are two proxies,
+    /// and no mesh changes two proxies at the same instant.
+    pub between: &'static [&'static str],
 }
 
 /// A file that makes the mesh reachable, and what is answered then.
@@ -123,7 +126,15 @@ const fn details(during: &'static [Expect]) -> Who {
 }
 
 const fn row(file: &'static str, prepared: &'static [&'static str], who: &'static [Who]) -> Row {
-    Row { file, prepared, who, longest_answer: Duration::ZERO }
+    Row { file, prepared, who, longest_answer: Duration::ZERO, between: &[] }
+}
+
+/// A file that sends ratings to a database that is not there, and all to a version of reviews that asks ratings.
+const fn without_ratings(file: &'static str) -> Row {
+    const WHO: &[Who] = &[everybody(200, ANY, &[all("v3 no ratings")])];
+    // Reviews of before, ratings of after: of the versions that ask ratings only v2 is not of both.
+    Row { between: &["v2 no ratings"], ..row(file, SUBSETS, WHO) }
+}
 }
 
 /// Every way in.
@@ -197,25 +208,14 @@ pub const ROWS: &[Row] = &[
             Who { rate: 10, connections: 80, answers: 40, ..jason(&[all("v2 black")], &[all("500")]) },
         ],
         longest_answer: Duration::from_secs(7),
+        between: &[],
     },
     row("networking/fault-injection-details-v1.yaml", &[], &[details(&[all("555")])]),
     // It routes to a version that Bookinfo's main manifest does not run.
     row("networking/virtual-service-details-v2.yaml", SUBSETS, &[details(&[all("503")])]),
-    row(
-        "networking/virtual-service-ratings-db.yaml",
-        SUBSETS,
-        &[everybody(200, ANY, &[all("v3 no ratings")])],
-    ),
-    row(
-        "networking/virtual-service-ratings-mysql.yaml",
-        SUBSETS,
-        &[everybody(200, ANY, &[all("v3 no ratings")])],
-    ),
-    row(
-        "networking/virtual-service-ratings-mysql-vm.yaml",
-        SUBSETS,
-        &[everybody(200, ANY, &[all("v3 no ratings")])],
-    ),
+    without_ratings("networking/virtual-service-ratings-db.yaml"),
+    without_ratings("networking/virtual-service-ratings-mysql.yaml"),
+    without_ratings("networking/virtual-service-ratings-mysql-vm.yaml"),
     // These concern what is outside; Bookinfo goes on.
     row("networking/egress-rule-google-apis.yaml", &[], &[everybody(200, ANY, ANY)]),
     row("networking/certmanager-gateway.yaml", &[], &[everybody(200, ANY, ANY)]),
