@@ -135,7 +135,6 @@ const fn without_ratings(file: &'static str) -> Row {
     // Reviews of before, ratings of after: of the versions that ask ratings only v2 is not of both.
     Row { between: &["v2 no ratings"], ..row(file, SUBSETS, WHO) }
 }
-}
 
 /// Every way in.
 pub const WAYS_IN: &[WayIn] = &[
