@@ -259,6 +259,10 @@ impl State {
             let name = Name::new(&resource.name);
             heard.bytes += bytes.len();
             heard.resources.push(resource.name);
+            // As in Envoy: what was asked for no longer when the response was under way is passed over.
+            if !kind.is_wildcard() && !self.wanted.contains_key(&(kind, name)) {
+                continue;
+            }
             let now = references.of(kind, name, &resource.version, &bytes);
             self.count(kind, &now, 1, &mut moved);
             let bytes = if self.keeps_bytes { Bytes::from(bytes) } else { Bytes::new() };

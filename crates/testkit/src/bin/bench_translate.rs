@@ -19,7 +19,7 @@ use ostro_testkit::meshgen::{Shape, objects};
 const INDEX_BYTES_MAX: i64 = 200 << 20;
 
 /// Changes of each sort.
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 5;
 
 struct Size {
     shape: Shape,
