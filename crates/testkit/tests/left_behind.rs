@@ -26,8 +26,8 @@ spec:
         ports: [{containerPort: 8080}]
 "#;
 
-/// The control plane, the program, its proxy, and the ingress gateway.
-const PROCESSES: usize = 4;
+/// First words of the processes' command lines: control plane, program, its proxy, the ingress gateway's.
+const PROCESSES: [(&str, usize); 3] = [("ostro", 1), ("program-0", 1), ("envoy", 2)];
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Every thread's children: each pod's processes are those of a thread of its own.
@@ -37,6 +37,17 @@ fn children(parent: u32) -> Vec<u32> {
     lists
         .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
         .collect()
+}
+
+/// True if all of the mesh is among them.
+fn is_complete(processes: &[u32]) -> bool {
+    let program = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let first = line.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        String::from_utf8_lossy(&first).rsplit('/').next().unwrap_or_default().to_owned()
+    };
+    let names: Vec<String> = processes.iter().map(program).collect();
+    PROCESSES.iter().all(|(name, count)| names.iter().filter(|n| n == name).count() == *count)
 }
 
 /// Gone, or only waiting to be reaped by whoever inherited it.
@@ -71,7 +82,7 @@ fn up(dir: &std::path::Path) -> (Child, Vec<u32>) {
     let mut found = Vec::new();
     wait_for("the mesh's processes run", || {
         found = children(child.id());
-        found.len() >= PROCESSES
+        is_complete(&found)
     });
     (child, found)
 }
