@@ -18,6 +18,7 @@ use ostro_api::destination_rule::{
 use ostro_api::mesh_config::MeshConfig;
 
 use crate::encode::{duration, number, number64};
+use crate::locality;
 use crate::policy::Policy;
 
 /// Least number of virtual nodes of a hash ring, where the rule has none.
@@ -44,8 +45,7 @@ pub fn apply(cluster: &mut Cluster, policy: &Policy<'_>, mesh: &MeshConfig) {
         let threshold = Percent { value: f64::from(outlier.min_health_percent) };
         common(cluster).healthy_panic_threshold = Some(threshold);
     }
-    let place = policy.load_balancer.and_then(|lb| lb.locality_lb_setting.as_ref());
-    if place.is_some_and(|setting| setting.enabled != Some(false)) {
+    if locality::is_weighted(policy, &mesh.locality_lb_setting) {
         let weighted = LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig {});
         common(cluster).locality_config_specifier = Some(weighted);
     }

@@ -37,8 +37,7 @@ pub fn arrange(
 ) -> Vec<Group> {
     let groups: Vec<Group> =
         by_place.into_iter().map(|(place, endpoints)| Group::new(place, endpoints)).collect();
-    let own = policy.load_balancer.and_then(|lb| lb.locality_lb_setting.as_ref());
-    let Some(setting) = effective(own, &view.mesh_config().locality_lb_setting) else { return groups };
+    let Some(setting) = setting(policy, &view.mesh_config().locality_lb_setting) else { return groups };
     if !setting.distribute.is_empty() {
         return match place_of_proxy(view) {
             Some(place) => distribute(groups, &place, &setting.distribute),
@@ -52,12 +51,19 @@ pub fn arrange(
     prioritise(view, groups, setting)
 }
 
+/// Whether the proxy is to choose between places by their weights: where shares are written, and where places fail over
+/// to each other. Elsewhere weights by place would get in the way of the balancer's own choice.
+pub fn is_weighted(policy: &Policy<'_>, mesh: &LocalityLbSetting) -> bool {
+    setting(policy, mesh).is_some_and(|setting| {
+        let fails_over = !setting.failover.is_empty() || !setting.failover_priority.is_empty();
+        !setting.distribute.is_empty() || (fails_over && policy.outlier_detection.is_some())
+    })
+}
+
 /// A rule's setting, unless it is switched off; else the mesh's, likewise.
-fn effective<'a>(
-    rule: Option<&'a LocalityLbSetting>,
-    mesh: &'a LocalityLbSetting,
-) -> Option<&'a LocalityLbSetting> {
-    let setting = rule.unwrap_or(mesh);
+fn setting<'a>(policy: &Policy<'a>, mesh: &'a LocalityLbSetting) -> Option<&'a LocalityLbSetting> {
+    let own = policy.load_balancer.and_then(|lb| lb.locality_lb_setting.as_ref());
+    let setting = own.unwrap_or(mesh);
     (setting.enabled != Some(false)).then_some(setting)
 }
 
@@ -111,15 +117,54 @@ fn split_by_labels(view: &View<'_>, group: Group, labels: &[String]) -> Vec<Grou
         let agreeing = labels.iter().take_while(|label| {
             let (key, wanted) = match label.split_once('=') {
                 Some((key, value)) => (key, value),
-                None => (label.as_str(), view.label(label)),
+                None => (label.as_str(), label_of_proxy(view, label)),
             };
-            endpoint.labels.get(key).map_or("", String::as_str) == wanted
+            label_of_endpoint(&endpoint, key) == wanted
         });
         let priority = labels.len() - agreeing.count();
         split.entry(priority as u32).or_default().push(endpoint);
     }
     let group_of = |(priority, endpoints)| Group { priority, ..Group::new(group.place.clone(), endpoints) };
     split.into_iter().map(group_of).collect()
+}
+
+/// A label of the proxy. Those that tell a place are the place's, whether the pod carries them or not.
+fn label_of_proxy(view: &View<'_>, key: &str) -> &'static str {
+    let place = |part| match part {
+        PlacePart::Region => view.locality().0,
+        PlacePart::Zone => view.locality().1,
+        PlacePart::Subzone => view.locality().2,
+    };
+    let known = place_part(key).map(place).filter(|text| !text.is_empty());
+    known.unwrap_or_else(|| view.label(key))
+}
+
+/// The same of an endpoint.
+fn label_of_endpoint<'a>(endpoint: &'a Endpoint, key: &str) -> &'a str {
+    let place = |part| match part {
+        PlacePart::Region => endpoint.locality.region.as_str(),
+        PlacePart::Zone => endpoint.locality.zone.as_str(),
+        PlacePart::Subzone => endpoint.locality.subzone.as_str(),
+    };
+    let known = place_part(key).map(place).filter(|text| !text.is_empty());
+    known.unwrap_or_else(|| endpoint.labels.get(key).map_or("", String::as_str))
+}
+
+/// What a label tells of a place.
+#[derive(Debug, Clone, Copy)]
+enum PlacePart {
+    Region,
+    Zone,
+    Subzone,
+}
+
+fn place_part(label: &str) -> Option<PlacePart> {
+    match label {
+        "topology.kubernetes.io/region" => Some(PlacePart::Region),
+        "topology.kubernetes.io/zone" => Some(PlacePart::Zone),
+        "topology.istio.io/subzone" => Some(PlacePart::Subzone),
+        _ => None,
+    }
 }
 
 fn close_gaps(groups: &mut [Group]) {

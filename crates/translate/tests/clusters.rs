@@ -399,6 +399,14 @@ fn nearer_places_come_first_once_failures_are_detected() {
         spread(&labels, &near("r1/z1/s1")),
         of(&[("10.2.0.1", 0, 1), ("10.2.0.2", 1, 1), ("10.2.0.3", 0, 1), ("10.2.0.4", 1, 3)])
     );
+    let places = "[topology.kubernetes.io/region, topology.kubernetes.io/zone]";
+    let by_place =
+        format!("{{{detect}, loadBalancer: {{localityLbSetting: {{failoverPriority: {places}}}}}}}");
+    assert_eq!(
+        spread(&by_place, &near("r1/z1/s1")),
+        of(&[("10.2.0.1", 0, 1), ("10.2.0.2", 1, 1), ("10.2.0.3", 2, 1), ("10.2.0.4", 2, 3)]),
+        "labels of a place need not be on the pods"
+    );
     let shares =
         "{loadBalancer: {localityLbSetting: {distribute: [{from: r1/*, to: {r1/*: 70, r2/*: 30}}]}}}";
     assert_eq!(
@@ -412,6 +420,32 @@ fn nearer_places_come_first_once_failures_are_detected() {
         ),
         flat
     );
+}
+
+#[test]
+fn weights_of_places_count_where_shares_are_written_or_places_fail_over() {
+    let weighted = |setting: &str, policy: &str| {
+        let config = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata: {{mesh: '{{localityLbSetting: {setting}}}'}}\n"
+        );
+        let rule = format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: r, namespace: default}}\nspec:\n  host: spread.example.com\n  trafficPolicy: {policy}\n"
+        );
+        let snapshot = mesh(&format!("{PLACES}---\n{config}---\n{rule}"));
+        let cluster = cluster(&snapshot, &sidecar(&["10.1.0.99"]), "outbound|80||spread.example.com");
+        cluster.common_lb_config.is_some_and(|config| config.locality_config_specifier.is_some())
+    };
+    let shares = "{enabled: true, distribute: [{from: \"*\", to: {r1: 70, r2: 30}}]}";
+    let over = "{enabled: true, failover: [{from: r1, to: r2}]}";
+    let (plain, detecting) = ("{loadBalancer: {simple: RANDOM}}", "{outlierDetection: {interval: 1s}}");
+    assert!(weighted(shares, plain), "the mesh's shares hold for services whose rule has none");
+    assert!(!weighted(over, plain), "without detection nothing fails over");
+    assert!(weighted(over, detecting));
+    assert!(!weighted("{enabled: true}", detecting));
+    assert!(!weighted("{enabled: false}", detecting));
+    let own = |setting: &str| format!("{{loadBalancer: {{localityLbSetting: {setting}}}}}");
+    assert!(weighted("{enabled: true}", &own("{distribute: [{from: \"*\", to: {r1: 100}}]}")));
+    assert!(!weighted(shares, &own("{enabled: false}")));
 }
 
 #[test]
