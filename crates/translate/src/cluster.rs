@@ -21,7 +21,7 @@ use ostro_api::destination_rule::Subset;
 use ostro_api::mesh_config::InboundMode;
 use ostro_mesh::model::{Protocol, Resolution, Service, ServicePort, TrafficRule};
 use ostro_mesh::{ProxyKind, View};
-use ostro_names::{Host, Name};
+use ostro_names::{Host, Name, Namespace};
 
 use crate::encode::{self, ads, any, bytes, duration, extension, number, sorted_map, structure, text};
 use crate::http_options::{self, Options};
@@ -175,6 +175,16 @@ fn inbound(view: &View<'_>, name: &str, port: u16) -> Option<Cluster> {
         cluster.cleanup_interval = duration(INBOUND_CLEANUP);
         cluster
     };
+    let fields = StatFields {
+        host: first.host,
+        service: first.service_name,
+        namespace: first.namespace,
+        port: &first.port,
+        target_port: port.to_string(),
+        subset: "",
+    };
+    let pattern = &view.mesh_config().inbound_cluster_stat_name;
+    cluster.alt_stat_name = patterned_stat_name(pattern, name, &fields);
     cluster.circuit_breakers = Some(balancing::unlimited());
     set_http(&mut cluster, &Options::inbound(first.port.protocol));
     let mut services: Vec<_> =
@@ -247,7 +257,16 @@ fn outbound(view: &View<'_>, name: &str, port: u16, subset_name: &str, host: Hos
         cluster.transport_socket = Some(*socket);
     }
     set_http(&mut cluster, &http);
-    cluster.alt_stat_name = outbound_stat_name(view, name, &service, &port, subset_name);
+    let fields = StatFields {
+        host: service.host,
+        service: service.name,
+        namespace: service.namespace,
+        port: &port,
+        target_port: String::new(),
+        subset: subset_name,
+    };
+    let pattern = &view.mesh_config().outbound_cluster_stat_name;
+    cluster.alt_stat_name = patterned_stat_name(pattern, name, &fields);
     cluster.metadata = Some(outbound_metadata(&service, rule.as_deref(), subset_name, &policy));
     Some(cluster)
 }
@@ -352,26 +371,30 @@ fn outbound_metadata(
     istio(fields)
 }
 
-/// MeshConfig `outboundClusterStatName`, or the cluster's name.
-fn outbound_stat_name(
-    view: &View<'_>,
-    name: &str,
-    service: &Service,
-    port: &ServicePort,
-    subset: &str,
-) -> String {
-    let pattern = &view.mesh_config().outbound_cluster_stat_name;
+/// What statistics call a cluster: MeshConfig `inboundClusterStatName` and `outboundClusterStatName` with their
+/// placeholders filled in, or the cluster's name where there is no pattern.
+fn patterned_stat_name(pattern: &str, name: &str, fields: &StatFields<'_>) -> String {
     if pattern.is_empty() {
         return names::stat_name(name);
     }
-    let host = service.host.as_str();
-    let short = format!("{}.{}", service.name, service.namespace);
     let filled = pattern
-        .replace("%SERVICE_FQDN%", host)
-        .replace("%SERVICE_NAME%", service.name.as_str())
-        .replace("%SERVICE_PORT_NAME%", port.name.as_str())
-        .replace("%SERVICE_PORT%", &port.number.to_string())
-        .replace("%SERVICE%", &short)
-        .replace("%SUBSET_NAME%", subset);
+        .replace("%SERVICE_FQDN%", fields.host.as_str())
+        .replace("%SERVICE_NAME%", fields.service.as_str())
+        .replace("%SERVICE_PORT_NAME%", fields.port.name.as_str())
+        .replace("%SERVICE_PORT%", &fields.port.number.to_string())
+        .replace("%TARGET_PORT%", &fields.target_port)
+        .replace("%SERVICE%", &format!("{}.{}", fields.service, fields.namespace))
+        .replace("%SUBSET_NAME%", fields.subset);
     names::stat_name(&filled)
+}
+
+/// What a pattern for statistics can name.
+struct StatFields<'a> {
+    host: Host,
+    service: Name,
+    namespace: Namespace,
+    port: &'a ServicePort,
+    /// Known to inbound clusters alone; empty elsewhere.
+    target_port: String,
+    subset: &'a str,
 }

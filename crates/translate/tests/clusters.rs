@@ -325,6 +325,20 @@ fn inbound_clusters_keep_the_destination_or_go_to_the_loopback_address() {
 }
 
 #[test]
+fn statistics_are_called_what_the_mesh_says() {
+    let proxy = sidecar(&["10.1.0.5"]);
+    let plain = mesh(SHOP);
+    assert_eq!(cluster(&plain, &proxy, "inbound|8080||").alt_stat_name, "inbound|8080||;");
+    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    inboundClusterStatName: in/%SERVICE%/%SERVICE_PORT_NAME%/%TARGET_PORT%\n    outboundClusterStatName: out/%SERVICE_FQDN%/%SERVICE_PORT%\n";
+    let named = with(config);
+    assert_eq!(cluster(&named, &proxy, "inbound|8080||").alt_stat_name, "in/web.default/http/8080;");
+    assert_eq!(
+        cluster(&named, &proxy, "outbound|80||web.default.svc.cluster.local").alt_stat_name,
+        "out/web.default.svc.cluster.local/80;"
+    );
+}
+
+#[test]
 fn a_cluster_asks_nothing_about_the_proxy_that_does_not_matter_to_it() {
     let snapshot = mesh(SHOP);
     for kind in [ResourceType::Cluster, ResourceType::Endpoint] {
