@@ -189,10 +189,15 @@ pub fn routed(view: &View<'_>, route: &[RouteDestination], namespace: Namespace,
                     ..Default::default()
                 });
             let clusters = tcp_proxy::WeightedCluster { clusters: weighted.collect() };
-            TcpProxy {
+            let mut proxy = TcpProxy {
                 cluster_specifier: Some(tcp_proxy::ClusterSpecifier::WeightedClusters(clusters)),
                 ..tcp_proxy(view, &first.cluster)
+            };
+            // One filter serves them all: the first's rule speaks for all, as in Istio.
+            if let Some(service) = &first.service {
+                obey_rule(view, &mut proxy, service, first.port, &first.subset);
             }
+            proxy
         }
     };
     vec![tcp_network_filter(&proxy)]

@@ -4,8 +4,9 @@
 mod common;
 
 use common::render::told;
-use common::{assert_consistent, listed, mesh, reads, resource, router, sidecar};
-use envoy_types::pb::envoy::config::listener::v3::Listener;
+use common::{assert_consistent, listed, mesh, reads, resource, router, sidecar, unpack};
+use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use ostro_mesh::{Proxy, Snapshot};
 use ostro_translate::ResourceType;
 
@@ -232,6 +233,19 @@ fn opaque_routes_become_chains() {
             " -> outbound|5432||db.default.svc.cluster.local",
         ]
     );
+    let idle = "
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: db, namespace: default}
+spec: {host: db, trafficPolicy: {connectionPool: {tcp: {idleTimeout: 77s}}}, subsets: [{name: v1}]}
+";
+    let split = listener(&with(&format!("{ROUTES}{idle}")), &proxy, "10.96.0.20_5432");
+    for chain in split.filter_chains.iter().chain(&split.default_filter_chain) {
+        let Some(filter::ConfigType::TypedConfig(config)) = &chain.filters[0].config_type else { panic!() };
+        let idle = unpack::<TcpProxy>(config).idle_timeout.map(|timeout| timeout.seconds);
+        assert_eq!(idle, Some(77), "a split by weight obeys the rule of its first destination");
+    }
     let mut gold = proxy.clone();
     gold.labels.insert("tier".into(), "gold".into());
     assert_eq!(
