@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use envoy_types::pb::envoy::config::listener::v3::FilterChainMatch;
 use envoy_types::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
@@ -120,13 +120,13 @@ impl ChainMatch {
     }
 }
 
-/// `*.example.com` becomes `.example.com`; a star anywhere else is refused, as by Envoy.
+/// `*.example.com` becomes `.example.com`; a star anywhere else is refused, as by Envoy. Names have no case.
 fn server_name(name: &str) -> Result<String, Refusal> {
     let literal = name.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(name);
     if literal.contains('*') {
         return Err(Refusal::invalid(format!("partial wildcard in server_names: {name}")));
     }
-    Ok(literal.to_owned())
+    Ok(literal.to_ascii_lowercase())
 }
 
 impl ChainIndex {
@@ -217,7 +217,9 @@ impl Transports {
 impl SourceTypes {
     fn find_source(&self, question: &Question<'_>) -> Option<ChainId> {
         let ip = question.source.ip();
-        let is_local = ip == question.destination.ip() || ip.is_loopback();
+        // Of loopback Envoy means the one address, not the network.
+        let is_loopback = ip == IpAddr::from(Ipv4Addr::LOCALHOST) || ip == IpAddr::from(Ipv6Addr::LOCALHOST);
+        let is_local = is_loopback || ip == question.destination.ip();
         let special = if is_local { &self.local } else { &self.external };
         let sources = special.as_deref().or(self.any.as_deref())?;
         let ports = sources.find(ip)?;
