@@ -4,6 +4,8 @@
 //! A real control plane follows real files, one object each, that are written, changed, damaged and taken away; real
 //! streams carry what it says.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
