@@ -9,6 +9,7 @@
 //! - work per change is proportional to the change, not to the mesh;
 //! - the same accepted set of objects gives the same snapshot, whatever the order of arrival.
 
+mod addresses;
 mod attr;
 mod candidates;
 mod changes;

@@ -8,44 +8,31 @@ use ipnet::IpNet;
 use ostro_api::kubernetes::{self, ServiceType};
 use ostro_api::service_entry::{self, Location, ServiceEntry};
 use ostro_api::{Kind, Meta, Object, ObjectKey, Spec};
-use ostro_names::{Host, Name, Namespace};
+use ostro_names::{Host, Name};
 
+use crate::addresses::Addresses;
 use crate::changes::Touched;
 use crate::key::Key;
 use crate::model::{Age, Protocol, Registry, Resolution, Service, ServicePort};
-use crate::objects::{Index, Objects};
+use crate::objects::Objects;
 use crate::protocol;
 use crate::scope::{service_host, visibility};
 use crate::sets::{Audience, enter};
 use crate::settings::Context;
 use crate::snapshot::Snapshot;
-use crate::vip::{AutoClaim, AutoRange, Claim, Range, Seats};
 
 /// Who sees a Kubernetes Service.
 const EXPORT_TO_ANNOTATION: &str = "networking.istio.io/exportTo";
-/// On a ServiceEntry: `false` declines an automatic address.
-const AUTO_ADDRESS_LABEL: &str = "networking.istio.io/enable-autoallocate-ip";
 
-/// What each object declares, and the addresses handed out to those that have none.
+/// What each object declares.
 pub(crate) struct Services {
     declared: HashMap<ObjectKey, Vec<Arc<Service>>>,
-    cluster_ips: Option<Seats<Range>>,
-    claims: HashMap<ObjectKey, Claim>,
-    auto: Seats<AutoRange>,
-    auto_hosts: HashMap<ObjectKey, BTreeSet<Host>>,
-    auto_users: Index<(Namespace, Host), ObjectKey>,
+    addresses: Addresses,
 }
 
 impl Services {
     pub(crate) fn new(cluster_ip_range: Option<IpNet>) -> Self {
-        Services {
-            declared: HashMap::new(),
-            cluster_ips: cluster_ip_range.map(|range| Seats::new(Range::new(range))),
-            claims: HashMap::new(),
-            auto: Seats::new(AutoRange),
-            auto_hosts: HashMap::new(),
-            auto_users: Index::default(),
-        }
+        Services { declared: HashMap::new(), addresses: Addresses::new(cluster_ip_range) }
     }
 
     /// The services that an object declares, one per host.
@@ -63,7 +50,7 @@ impl Services {
         snapshot: &mut Snapshot,
         touched: &mut Touched,
     ) -> BTreeSet<Host> {
-        self.settle_addresses(dirty, objects);
+        self.addresses.settle(dirty, objects);
         let mut hosts = BTreeSet::new();
         for key in dirty.iter() {
             let new = objects.get(key).map(|object| self.declare(object, context)).unwrap_or_default();
@@ -83,70 +70,12 @@ impl Services {
         hosts
     }
 
-    /// Takes and gives back addresses for the dirty objects.
-    fn settle_addresses(&mut self, dirty: &mut BTreeSet<ObjectKey>, objects: &Objects) {
-        let mut also = BTreeSet::new();
-        for key in dirty.iter() {
-            let object = objects.get(key);
-            match key.kind {
-                Kind::Service => self.settle_cluster_ip(*key, object.and_then(claim), &mut also),
-                _ => self.settle_auto(*key, object.map(auto_hosts).unwrap_or_default(), &mut also),
-            }
-        }
-        dirty.append(&mut also);
-    }
-
-    fn settle_cluster_ip(&mut self, key: ObjectKey, claim: Option<Claim>, also: &mut BTreeSet<ObjectKey>) {
-        let Some(seats) = &mut self.cluster_ips else { return };
-        if self.claims.get(&key) == claim.as_ref() {
-            return;
-        }
-        let mut moved = BTreeSet::new();
-        if let Some(old) = self.claims.remove(&key) {
-            seats.dismiss(&old, &mut moved);
-        }
-        if let Some(claim) = claim {
-            seats.admit(claim.clone(), &mut moved);
-            self.claims.insert(key, claim);
-        }
-        also.extend(moved.into_iter().map(|claim| match claim {
-            Claim::Fixed(_, namespace, name) | Claim::Any(namespace, name) => {
-                ObjectKey { kind: Kind::Service, namespace, name }
-            }
-        }));
-    }
-
-    fn settle_auto(&mut self, key: ObjectKey, new: BTreeSet<Host>, also: &mut BTreeSet<ObjectKey>) {
-        let old = self.auto_hosts.remove(&key).unwrap_or_default();
-        let mut moved: BTreeSet<AutoClaim> = BTreeSet::new();
-        for host in old.difference(&new) {
-            self.auto_users.remove(&(key.namespace, *host), &key);
-            self.auto.dismiss(&(key.namespace, *host, self.declarations(key.namespace, *host)), &mut moved);
-            moved.insert((key.namespace, *host, 0));
-        }
-        for host in new.difference(&old) {
-            self.auto.admit((key.namespace, *host, self.declarations(key.namespace, *host)), &mut moved);
-            self.auto_users.insert((key.namespace, *host), key);
-        }
-        if !new.is_empty() {
-            self.auto_hosts.insert(key, new);
-        }
-        for (namespace, host, _) in moved {
-            also.extend(self.auto_users.get(&(namespace, host)));
-        }
-    }
-
-    /// How many objects of the namespace declare the host and want an address for it.
-    fn declarations(&self, namespace: Namespace, host: Host) -> u32 {
-        u32::try_from(self.auto_users.count(&(namespace, host))).unwrap_or(u32::MAX)
-    }
-
     fn declare(&self, object: &Arc<Object>, context: &Context<'_>) -> Vec<Arc<Service>> {
         match &object.spec {
             Spec::Service(service) => {
                 self.kubernetes_service(&object.meta, service, context).map(Arc::new).into_iter().collect()
             }
-            Spec::ServiceEntry(entry) => self.service_entry(&object.meta, entry, context),
+            Spec::ServiceEntry(entry) => self.service_entry(object, entry, context),
             _ => Vec::new(),
         }
     }
@@ -168,8 +97,7 @@ impl Services {
         };
         let mut addresses = written_addresses(spec);
         if addresses.is_empty() {
-            let claim = Claim::Any(meta.namespace, meta.name);
-            addresses.extend(self.cluster_ips.as_ref().and_then(|seats| seats.address(&claim)));
+            addresses.extend(self.addresses.cluster_ip(meta.namespace, meta.name));
         }
         let exported = meta.annotations.get(EXPORT_TO_ANNOTATION).map_or("", String::as_str);
         Some(Service {
@@ -191,10 +119,15 @@ impl Services {
         })
     }
 
-    fn service_entry(&self, meta: &Meta, spec: &ServiceEntry, context: &Context<'_>) -> Vec<Arc<Service>> {
+    fn service_entry(
+        &self,
+        object: &Object,
+        spec: &ServiceEntry,
+        context: &Context<'_>,
+    ) -> Vec<Arc<Service>> {
+        let meta = &object.meta;
         let export_to = spec.export_to.iter().map(String::as_str);
         let visibility = visibility(export_to, context.service_export_to(), meta.namespace);
-        let wanting = auto_hosts_of(meta, spec);
         let Some(ports) = spec.ports.iter().map(entry_port).collect::<Option<Vec<ServicePort>>>() else {
             return Vec::new();
         };
@@ -206,10 +139,7 @@ impl Services {
             registry: Registry::ServiceEntry,
             age: Age::of(meta),
             addresses: spec.addresses.iter().filter_map(|text| address(text)).collect(),
-            auto_address: wanting
-                .contains(&host)
-                .then(|| self.auto.address(meta.namespace, host, self.declarations(meta.namespace, host)))
-                .flatten(),
+            auto_address: self.addresses.automatic(&object.key(), host),
             ports: ports.clone(),
             resolution: resolution(spec.resolution),
             headless: false,
@@ -223,10 +153,7 @@ impl Services {
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.declared.is_empty()
-            && self.claims.is_empty()
-            && self.auto_hosts.is_empty()
-            && self.auto_users.is_empty()
+        self.declared.is_empty() && self.addresses.is_empty()
     }
 }
 
@@ -306,11 +233,11 @@ fn addresses(services: &[Arc<Service>]) -> BTreeSet<IpAddr> {
     exact.chain(services.iter().filter_map(|service| service.auto_address)).collect()
 }
 
-fn is_headless(spec: &kubernetes::Service) -> bool {
+pub(crate) fn is_headless(spec: &kubernetes::Service) -> bool {
     spec.r#type != ServiceType::ExternalName && spec.cluster_ip == "None"
 }
 
-fn written_addresses(spec: &kubernetes::Service) -> Vec<IpAddr> {
+pub(crate) fn written_addresses(spec: &kubernetes::Service) -> Vec<IpAddr> {
     if spec.r#type == ServiceType::ExternalName {
         return Vec::new();
     }
@@ -324,37 +251,8 @@ fn written_addresses(spec: &kubernetes::Service) -> Vec<IpAddr> {
     addresses
 }
 
-/// What a Service asks of the range of cluster addresses.
-fn claim(object: &Arc<Object>) -> Option<Claim> {
-    let Spec::Service(spec) = &object.spec else { return None };
-    let (namespace, name) = (object.meta.namespace, object.meta.name);
-    if spec.r#type == ServiceType::ExternalName || is_headless(spec) {
-        return None;
-    }
-    Some(match written_addresses(spec).first() {
-        Some(address) => Claim::Fixed(*address, namespace, name),
-        None => Claim::Any(namespace, name),
-    })
-}
-
-/// The hosts for which a ServiceEntry wants an automatic address.
-fn auto_hosts(object: &Arc<Object>) -> BTreeSet<Host> {
-    match &object.spec {
-        Spec::ServiceEntry(spec) => auto_hosts_of(&object.meta, spec),
-        _ => BTreeSet::new(),
-    }
-}
-
-fn auto_hosts_of(meta: &Meta, spec: &ServiceEntry) -> BTreeSet<Host> {
-    let declined = meta.labels.get(AUTO_ADDRESS_LABEL).is_some_and(|value| value == "false");
-    if declined || !spec.addresses.is_empty() || spec.resolution == service_entry::Resolution::None {
-        return BTreeSet::new();
-    }
-    hosts_of(spec).into_iter().filter(|host| !host.as_str().starts_with('*')).collect()
-}
-
 /// The hosts of a ServiceEntry, each once. They are always fully qualified.
-fn hosts_of(spec: &ServiceEntry) -> BTreeSet<Host> {
+pub(crate) fn hosts_of(spec: &ServiceEntry) -> BTreeSet<Host> {
     spec.hosts.iter().filter_map(|host| Host::try_new(&host.to_ascii_lowercase()).ok()).collect()
 }
 
