@@ -182,7 +182,9 @@ fn a_cluster_that_goes_while_it_warms_still_gets_its_endpoints() {
         world.services.get_mut("b").unwrap().version = 7;
         world.services.get_mut("a").unwrap().endpoints = 7;
     });
-    net.change(|world| drop(world.services.remove("b")));
+    net.change(|world| {
+        world.services.remove("b");
+    });
     net.settle();
     assert!(net.peers[&id].warming.is_empty(), "or Envoy would take no other clusters");
     let endpoints = &net.peers[&id].has[&(Endpoint, super::toy::cluster("b", false))];
