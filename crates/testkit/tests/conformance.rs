@@ -46,8 +46,8 @@ fn what_is_wrong_is_found_and_said() {
     assert!(matches!(case(&report, "validation/service/3").verdict, Verdict::Failed(_)));
     assert!(!report.is_good(&later));
     let text = report.text(&later);
-    assert!(text.contains("simulation: 4 passed, 3 failed, 0 needs-later"), "{text}");
-    assert!(text.contains("validation: 2 passed, 1 failed, 0 needs-later"), "{text}");
+    assert!(text.contains("simulation: 4 passed, 3 failed, 0 needs-later (0 listed)"), "{text}");
+    assert!(text.contains("validation: 2 passed, 1 failed, 0 needs-later (0 listed)"), "{text}");
 }
 
 #[test]

@@ -36,6 +36,11 @@ impl Later {
         self.reasons.get(name).map(String::as_str)
     }
 
+    /// How many cases of this folder are listed.
+    pub fn count(&self, folder: &str) -> usize {
+        self.reasons.keys().filter(|name| name.split('/').next() == Some(folder)).count()
+    }
+
     /// What the list says wrongly about these folders: cases that pass, names that no case has.
     pub(super) fn stale<'a>(&self, folders: impl Iterator<Item = (&'a str, &'a [Case])>) -> Vec<String> {
         let mut stale = Vec::new();

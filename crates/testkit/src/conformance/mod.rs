@@ -122,8 +122,11 @@ impl Report {
         lines.extend(self.stale.iter().map(|s| format!("STALE  {s}")));
         lines.extend(self.broken.iter().map(|b| format!("BROKEN {b}")));
         for (folder, cases) in &self.folders {
-            let Count { passed, failed, later } = Report::count(cases, later);
-            lines.push(format!("{folder}: {passed} passed, {failed} failed, {later} needs-later"));
+            let Count { passed, failed, later: waiting } = Report::count(cases, later);
+            let listed = later.count(folder);
+            lines.push(format!(
+                "{folder}: {passed} passed, {failed} failed, {waiting} needs-later ({listed} listed)"
+            ));
         }
         lines.join("\n")
     }
