@@ -6,8 +6,9 @@ pub const CONNECTIONS: usize = 10_000;
 /// Concurrent streams of one HTTP/2 connection (Istio's figure).
 pub const STREAMS: u32 = 100_000;
 
-/// Bytes of one request. Envoy's first request carries its extensions, some 200 KiB.
-pub const REQUEST_BYTES: usize = 4 << 20;
+/// Bytes of one request. Envoy's first request carries its extensions, some 200 KiB; one that comes back names everything
+/// it has, at some hundred bytes a name, and would come back for ever if that were refused.
+pub const REQUEST_BYTES: usize = 64 << 20;
 
 /// Names one proxy may subscribe to in one type; more are refused by closing the stream.
 pub const SUBSCRIBED_NAMES: usize = 500_000;
@@ -24,3 +25,6 @@ pub const REQUESTS: usize = 1_024;
 
 /// Bytes of a peer's words (a NACK's reason) that are kept and logged.
 pub const WORDS: usize = 2_048;
+
+const _: () =
+    assert!(REQUEST_BYTES / SUBSCRIBED_NAMES >= 128, "a proxy can say all that it may subscribe to");
