@@ -107,7 +107,10 @@ async fn run<G: Generator>(
             // A change first: what is asked for is then answered with the newest.
             biased;
             change = changes.recv(), if changes_open => match change {
-                Some(change) => distributor.change(change, Instant::now()),
+                Some(change) => {
+                    distributor.change(change, Instant::now());
+                    serve_waiting(&mut distributor, &mut events);
+                }
                 None => changes_open = false,
             },
             event = events.recv() => match event {
@@ -117,6 +120,16 @@ async fn run<G: Generator>(
             () = sleep_until(wake) => distributor.wake(Instant::now()),
         }
     }
+}
+
+/// Between two changes, what waits already: in a storm the next change is always there, and without this nobody would be
+/// heard, answered or told more until it is over. No more than was there at the start, so changes do not wait either.
+fn serve_waiting<G: Generator>(distributor: &mut Distributor<G>, events: &mut mpsc::Receiver<Event>) {
+    for _ in 0..events.len() {
+        let Ok(event) = events.try_recv() else { break };
+        take(distributor, event);
+    }
+    distributor.wake(Instant::now());
 }
 
 fn take<G: Generator>(distributor: &mut Distributor<G>, event: Event) {
@@ -144,5 +157,45 @@ async fn sleep_until(wake: Option<Instant>) {
     match wake {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tests::toy::{Toy, World};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_storm_of_changes_silences_nobody() {
+        let handle = start(Toy, Arc::new(World::default()), Timing::default(), Metrics::new("test")).unwrap();
+        // Many keys: the next change is there before the last one is worked off.
+        let keys = vec![ostro_mesh::Key::HostsOnPort(1).id(); 1_000_000];
+        let (taken, mut storm) = tokio::sync::watch::channel(0u32);
+        let changes = handle.changes.clone();
+        let sender = std::thread::spawn(move || {
+            loop {
+                let change = Change {
+                    world: Arc::new(World::default()),
+                    keys: keys.clone(),
+                    why: String::new(),
+                    trigger: "config",
+                    arrived: Instant::now(),
+                };
+                // Ends with the test, which then watches no more.
+                if taken.is_closed() || changes.blocking_send(change).is_err() {
+                    break;
+                }
+                taken.send_modify(|taken| *taken += 1);
+            }
+        });
+        for round in 1..=3 {
+            storm.wait_for(|taken| *taken >= 10 * round).await.unwrap();
+            let answer = tokio::time::timeout(Duration::from_secs(20), handle.proxies()).await;
+            assert!(answer.is_ok(), "nobody is heard while changes keep coming");
+        }
+        drop(storm);
+        sender.join().unwrap();
     }
 }

@@ -3,4 +3,4 @@
 mod histories;
 mod peer;
 mod pushes;
-mod toy;
+pub mod toy;
