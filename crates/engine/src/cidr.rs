@@ -13,7 +13,8 @@ use crate::Refusal;
 pub(crate) struct Prefixes<L> {
     v4: Family<L>,
     v6: Family<L>,
-    /// For addresses that no range holds.
+    /// For addresses that no range holds. A range of all addresses comes before it; which of the two Envoy takes is
+    /// chance, so nobody should write both.
     any: Option<Box<L>>,
 }
 

@@ -10,6 +10,9 @@
 //! A request's way: [`RouteTable::decide`] finds the virtual host ([`route::domains`]), then the first
 //! route that matches ([`route::matches`]), and [`Forward::cluster`] picks the destination.
 //!
+//! That the answers are Envoy's is held against Envoy 1.40 itself: `routing_envoy`, `chains_envoy` and `regex_envoy` among the
+//! suites of `testkit`.
+//!
 //! Invariants:
 //! * What is configured and not supported is refused by name ([`Refusal`]), never ignored. Messages are taken apart
 //!   without `..`, so that a field Envoy adds does not compile until someone decides what becomes of it:
