@@ -24,6 +24,7 @@ mod proxy;
 mod routes;
 mod rules;
 mod scope;
+mod selection;
 mod services;
 mod sets;
 mod settings;

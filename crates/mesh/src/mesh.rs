@@ -1,7 +1,7 @@
 //! The mesh as it is now, and how a change becomes the next snapshot.
 //!
-//! A change is worked off in this order, each step handing on what it dirtied: the object is put in its place;
-//! MeshConfig; what Services and ServiceEntries declare; what stands behind them; routes; rules; gateways. Every
+//! A change is worked off in this order, each step handing on what it dirtied: MeshConfig and which namespaces are
+//! read; the objects are put in their places; what Services and ServiceEntries declare; what stands behind them; routes; rules; gateways. Every
 //! value that a step replaces is noted under its key, and at the end the noted keys are compared, old value with
 //! new: those that differ are the [`Changes`].
 
@@ -20,6 +20,7 @@ use crate::key::Key;
 use crate::objects::{Edit, Objects, slice_service};
 use crate::routes;
 use crate::rules::Rules;
+use crate::selection::{Aside, Reader};
 use crate::services::Services;
 use crate::settings::{Context, Settings};
 use crate::snapshot::Snapshot;
@@ -50,6 +51,7 @@ impl Change {
 pub struct Mesh {
     settings: Settings,
     objects: Objects,
+    aside: Aside,
     services: Services,
     endpoints: Endpoints,
     rules: Rules,
@@ -75,6 +77,7 @@ impl Mesh {
     pub fn new(settings: Settings) -> Self {
         let mut mesh = Mesh {
             objects: Objects::default(),
+            aside: Aside::default(),
             services: Services::new(settings.cluster_ip_range),
             endpoints: Endpoints::default(),
             rules: Rules::default(),
@@ -91,24 +94,24 @@ impl Mesh {
         self.snapshot.clone()
     }
 
-    /// An accepted object, as it is in force.
+    /// An accepted object, as it is in force or would be if its namespace were read.
     pub fn object(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
-        self.objects.get(key)
+        self.objects.get(key).or_else(|| self.aside.get(key))
     }
 
     /// Where an object that is in force was written.
     pub fn origin(&self, key: &ObjectKey) -> Option<&Origin> {
-        self.objects.get(key).map(|object| &object.origin)
+        self.object(key).map(|object| &object.origin)
     }
 
     /// How many objects are in force.
     pub fn len(&self) -> usize {
-        self.objects.len()
+        self.objects.len() + self.aside.len()
     }
 
     /// Whether no object is in force.
     pub fn is_empty(&self) -> bool {
-        self.objects.len() == 0
+        self.len() == 0
     }
 
     /// Applies the changes, all at once: of several to one object the last counts. Returns the next snapshot, and
@@ -119,12 +122,48 @@ impl Mesh {
         let mut dirty = Dirty::default();
         let last: BTreeMap<ObjectKey, Change> =
             changes.into_iter().map(|change| (change.key(), change)).collect();
-        for (key, change) in last {
+        // What says which namespaces are read comes before what is in them.
+        let (deciding, others): (Vec<_>, Vec<_>) =
+            last.into_iter().partition(|(key, _)| matches!(key.kind, Kind::ConfigMap | Kind::Namespace));
+        let decided = !deciding.is_empty();
+        for (key, change) in deciding {
             self.replace(key, change, &mut dirty);
         }
         self.apply_config(&mut dirty, &mut touched);
+        self.place(others, decided, &mut dirty);
         self.recompute(dirty, &mut touched);
         (self.snapshot.clone(), touched.differing(&before, &self.snapshot))
+    }
+
+    /// Puts objects in their places, or aside where their namespace is not read; and if it may have been `decided` anew
+    /// which namespaces are read, those that were there before.
+    fn place(&mut self, changes: Vec<(ObjectKey, Change)>, decided: bool, dirty: &mut Dirty) {
+        let config = self.snapshot.mesh_config.clone();
+        let root = Namespace::new(&config.root_namespace);
+        let mut reader = Reader::new(&config.discovery_selectors, [self.settings.system_namespace, root]);
+        let selects = !config.discovery_selectors.is_empty() || self.aside.len() > 0;
+        if decided && selects {
+            let unread: Vec<Arc<Object>> = self
+                .objects
+                .iter()
+                .filter(|object| !reader.admits(&self.objects, &object.key()))
+                .cloned()
+                .collect();
+            for object in unread {
+                self.replace(object.key(), Change::Delete(object.key()), dirty);
+                self.aside.insert(object);
+            }
+            for object in self.aside.take(|key| reader.admits(&self.objects, key)) {
+                self.replace(object.key(), Change::Upsert(object), dirty);
+            }
+        }
+        for (key, change) in changes {
+            self.aside.remove(&key);
+            match change {
+                Change::Upsert(object) if !reader.admits(&self.objects, &key) => self.aside.insert(object),
+                change => self.replace(key, change, dirty),
+            }
+        }
     }
 
     /// Puts an object in its place, and marks what hangs on it.
@@ -224,6 +263,7 @@ impl Mesh {
     #[cfg(test)]
     pub(crate) fn holds_nothing(&self) -> bool {
         self.objects.is_empty()
+            && self.aside.len() == 0
             && self.services.is_empty()
             && self.endpoints.is_empty()
             && self.rules.is_empty()

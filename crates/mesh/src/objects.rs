@@ -83,6 +83,11 @@ impl Objects {
         self.all.len()
     }
 
+    /// All objects, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.all.values()
+    }
+
     /// The keys of all objects of a kind, sorted.
     pub(crate) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = ObjectKey> + '_ {
         self.of_kind.get(&kind).copied()

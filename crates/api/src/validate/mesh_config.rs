@@ -7,6 +7,9 @@ use crate::hosts::is_mixed_label;
 use crate::mesh_config::MeshConfig;
 use crate::validate::{http_route, load_balancer, rules};
 
+/// Operators of a label selector of Kubernetes.
+const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+
 /// Complains about settings no mesh can have.
 pub(crate) fn check(at: &At<'_>, config: &MeshConfig) {
     rules::port(&at.field("proxyListenPort"), config.proxy_listen_port);
@@ -29,6 +32,16 @@ pub(crate) fn check(at: &At<'_>, config: &MeshConfig) {
     }
     if let Some(policy) = &config.default_http_retry_policy {
         http_route::retries(&at.field("defaultHttpRetryPolicy"), policy);
+    }
+    let selectors = at.field("discoverySelectors");
+    for (index, selector) in config.discovery_selectors.iter().enumerate() {
+        let conditions = selectors.item(index);
+        let conditions = conditions.field("matchExpressions");
+        for (index, condition) in selector.match_expressions.iter().enumerate() {
+            if !OPERATORS.contains(&condition.operator.as_str()) {
+                conditions.item(index).field("operator").refuse(OPERATORS.join(", "));
+            }
+        }
     }
     for (index, settings) in config.service_settings.iter().enumerate() {
         let list = at.field("serviceSettings");

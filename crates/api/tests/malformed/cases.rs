@@ -251,6 +251,17 @@ fn kubernetes() -> Vec<Case> {
              - {apiVersion: v1, kind: Service, metadata: {name: bad}, spec: {selector: {a: b}}}\n",
         ),
         case(
+            "a label selector's operator that nobody knows",
+            (6, 0),
+            &[
+                "discoverySelectors[0].matchExpressions[0].operator",
+                "Includes",
+                "In, NotIn, Exists, DoesNotExist",
+            ],
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n\
+             data:\n  mesh: |\n    discoverySelectors: [{matchExpressions: [{key: mesh, operator: Includes}]}]\n",
+        ),
+        case(
             "a mesh setting that is unknown",
             (6, 0),
             &["ConfigMap istio-system/istio", "data.mesh.trustDomian", "did you mean trustDomain?"],
