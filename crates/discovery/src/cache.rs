@@ -38,14 +38,18 @@ impl Item {
         }
     }
 
-    /// What decides over what.
+    /// What is looked at before what: what decides over others first, then endpoints, which overtake the rest.
     pub fn rank(self) -> u8 {
         match self {
             Item::Roster(_) => 0,
             Item::Names(..) => 1,
-            Item::Content(..) => 2,
+            Item::Content(ResourceType::Endpoint, _) => 2,
+            Item::Content(..) => Item::LAST_RANK,
         }
     }
+
+    /// The rank of what endpoints overtake.
+    pub const LAST_RANK: u8 = 3;
 }
 
 /// Where a variant is kept.

@@ -140,6 +140,13 @@ impl Order {
         }
     }
 
+    /// The endpoints that may be sent now, before it is known what else is to be sent.
+    pub fn overtake(&mut self, channels: &mut Channels, now: Instant, room: usize) -> Vec<Send> {
+        let mut turn = Turn { sends: Vec::new(), room, now };
+        self.endpoints(channels, &mut turn, true);
+        turn.sends
+    }
+
     /// The responses that may be sent now, at most `room`, and when to ask again if nothing happens.
     pub fn next(
         &mut self,

@@ -115,7 +115,7 @@ impl<G: Generator> Distributor<G> {
         let started = Instant::now();
         self.world = change.world;
         let mut tally = Tally::default();
-        let touched = self.resolve_changed(&change.keys, &mut tally);
+        let touched = self.resolve_changed(&change.keys, &mut tally, now);
         self.metrics.push_time.observe(started.elapsed().as_secs_f64());
         self.metrics.triggers.get_or_create(&Trigger { r#type: change.trigger }).inc();
         tracing::info!(
@@ -139,10 +139,11 @@ impl<G: Generator> Distributor<G> {
     }
 
     /// Brings everything that read one of `keys` up to date, and says whom that may concern.
-    fn resolve_changed(&mut self, keys: &[KeyId], tally: &mut Tally) -> BTreeSet<u32> {
+    fn resolve_changed(&mut self, keys: &[KeyId], tally: &mut Tally, now: Instant) -> BTreeSet<u32> {
         let selected = self.selection.of(keys);
         let mut stale = Stale::default();
         let mut touched = BTreeSet::new();
+        let metrics = self.metrics.clone();
         let (mut resolver, connections) = self.split(tally);
         for id in &selected {
             if let Some(connection) = connections.get_mut(id) {
@@ -150,10 +151,19 @@ impl<G: Generator> Distributor<G> {
             }
         }
         resolver.cache.invalidate(keys, &mut stale);
-        // Rosters before names before contents: what a roster takes away need not be looked at again.
+        // Rosters before names before contents: what a roster takes away need not be looked at again. Endpoints before
+        // other contents, and sent before those are built: an endpoint that is gone waits for no route table.
         let mut stale: Vec<(Item, Vec<u32>)> = stale.into_iter().collect();
         stale.sort_unstable_by_key(|(item, _)| item.rank());
+        let mut overtaken = false;
         for (item, mut holders) in stale {
+            if item.rank() == Item::LAST_RANK && !std::mem::replace(&mut overtaken, true) {
+                for id in &touched {
+                    if let Some(connection) = connections.get_mut(id) {
+                        overtake(&metrics, connection, now);
+                    }
+                }
+            }
             holders.sort_unstable();
             holders.dedup();
             for holder in holders {
@@ -263,6 +273,14 @@ fn refuse_size(connection: &Connection, kind: ResourceType) {
     ));
     // If the channel is full the peer reads nothing; it will be refused by its next request.
     let _ = connection.outbound.try_send(Outgoing::Refusal(status));
+}
+
+/// Sends endpoints that are known to have changed.
+fn overtake(metrics: &Metrics, connection: &mut Connection, now: Instant) {
+    let room = connection.outbound.capacity();
+    for send in connection.order.overtake(&mut connection.channels, now, room) {
+        send_one(metrics, connection, send, None);
+    }
 }
 
 /// Sends what may be sent now.

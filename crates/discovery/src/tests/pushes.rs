@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use ostro_mesh::{Answer, Attr, KeyId, Proxy, Reads};
+use ostro_names::Name;
 use ostro_translate::ResourceType::{self, Cluster, Endpoint, Listener, Route};
+use ostro_translate::{Part, Roster};
 
 use super::peer::{Net, Taken};
-use super::toy::{Service, World};
+use super::toy::{Service, Toy, World};
 use crate::connection::Transport;
+use crate::generator::Generator;
 use crate::order::Timing;
+use crate::push::Distributor;
 
 const BOTH: [Transport; 2] = [Transport::Delta, Transport::World];
 
@@ -368,4 +374,90 @@ fn a_stale_nonce_is_counted_and_not_answered() {
     net.finish();
     assert_eq!(net.told(id), []);
     assert!(net.metrics.encode().contains("pilot_xds_expired_nonce{type=\"cds\"} 1"));
+}
+
+/// The toy, but it looks how many responses are on their way when it builds a route.
+struct Watching {
+    outbound: tokio::sync::mpsc::Sender<crate::connection::Outgoing>,
+    seen: std::sync::Arc<std::sync::Mutex<Vec<usize>>>,
+}
+
+impl Generator for Watching {
+    type World = std::sync::Arc<World>;
+
+    fn answer(
+        &self,
+        world: &Self::World,
+        proxy: &Proxy,
+        question: &Attr,
+        note: &mut dyn FnMut(KeyId),
+    ) -> Answer {
+        Toy.answer(world, proxy, question, note)
+    }
+
+    fn content(
+        &self,
+        world: &Self::World,
+        proxy: &Proxy,
+        kind: ResourceType,
+        name: Name,
+    ) -> (Option<Bytes>, Reads) {
+        if kind == Route {
+            self.seen.lock().unwrap().push(self.outbound.max_capacity() - self.outbound.capacity());
+        }
+        Toy.content(world, proxy, kind, name)
+    }
+
+    fn roster(&self, world: &Self::World, proxy: &Proxy, kind: ResourceType) -> (Roster, Reads) {
+        Toy.roster(world, proxy, kind)
+    }
+
+    fn part_names(
+        &self,
+        world: &Self::World,
+        proxy: &Proxy,
+        kind: ResourceType,
+        part: Part,
+    ) -> (Vec<Name>, Reads) {
+        Toy.part_names(world, proxy, kind, part)
+    }
+}
+
+#[test]
+fn endpoints_are_sent_before_other_things_are_built() {
+    use crate::subscriptions::{Delta, Names, Request};
+    let (outbound, mut inbox) = tokio::sync::mpsc::channel(crate::limits::RESPONSES);
+    let seen = std::sync::Arc::default();
+    let watching = Watching { outbound: outbound.clone(), seen: std::sync::Arc::clone(&seen) };
+    let metrics = ostro_telemetry::Metrics::new("test");
+    let mut distributor = Distributor::new(watching, world().into(), Timing::default(), metrics);
+    distributor.connect(1, super::toy::proxy(1, "shop"), Transport::Delta, outbound);
+    let now = std::time::Instant::now();
+    for (kind, name) in [(Endpoint, super::toy::cluster("a", false)), (Route, Name::new("route"))] {
+        let ask = |nonce: String, subscribe: Vec<Name>| Request {
+            nonce,
+            refusal: None,
+            names: Names::Delta(Delta { subscribe, ..Delta::default() }),
+        };
+        distributor.request(1, kind, ask(String::new(), vec![name]), now);
+        let Ok(crate::connection::Outgoing::Response(response)) = inbox.try_recv() else {
+            panic!("no answer")
+        };
+        distributor.request(1, kind, ask(response.nonce, vec![]), now);
+    }
+    let before = world();
+    let mut after = world();
+    after.services.get_mut("a").unwrap().endpoints = 7;
+    after.routed.clear();
+    distributor.change(
+        crate::Change {
+            world: after.clone().into(),
+            keys: before.differing(&after),
+            why: String::new(),
+            trigger: "config",
+            arrived: now,
+        },
+        now,
+    );
+    assert_eq!(*seen.lock().unwrap(), [0, 1], "the endpoints are on their way when the route is built");
 }
