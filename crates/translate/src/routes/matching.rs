@@ -71,7 +71,8 @@ pub fn string_matcher(rule: &StringMatch) -> Option<StringMatcher> {
     let pattern = match rule {
         StringMatch::Any => return None,
         StringMatch::Prefix(text) if text.is_empty() => return None,
-        StringMatch::Regex(text) if text == ".*" => return None,
+        // `*` is no expression; Istio takes it for "whatever it is".
+        StringMatch::Regex(text) if text == ".*" || text == "*" => return None,
         StringMatch::Regex(text) if text.is_empty() => MatchPattern::Exact(String::new()),
         StringMatch::Exact(text) => MatchPattern::Exact(text.clone()),
         StringMatch::Prefix(text) => MatchPattern::Prefix(text.clone()),
@@ -210,7 +211,9 @@ mod tests {
     #[test]
     fn conditions_that_envoy_refuses_are_said_otherwise() {
         assert_eq!(string_matcher(&StringMatch::Prefix(String::new())), None);
-        assert_eq!(string_matcher(&StringMatch::Regex(".*".into())), None);
+        for anything in [".*", "*"] {
+            assert_eq!(string_matcher(&StringMatch::Regex(anything.into())), None, "{anything}");
+        }
         let empty = string_matcher(&StringMatch::Regex(String::new())).unwrap();
         assert_eq!(empty.match_pattern, Some(MatchPattern::Exact(String::new())));
     }
