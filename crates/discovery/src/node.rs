@@ -17,6 +17,12 @@ pub enum NodeError {
     /// The first request of the stream carries none.
     #[error("the first request carries no node")]
     Missing,
+    /// An id or a place that nobody would write.
+    #[error("an id or place of {bytes} bytes; {NODE_BYTES} at most")]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
     /// Not four parts.
     #[error("node id {0:?} is not of the form type~ip~id~domain")]
     Id(String),
@@ -44,6 +50,8 @@ pub enum NodeError {
     },
 }
 
+/// Bytes of a node's id and of each part of its place: an id is a few DNS names.
+const NODE_BYTES: usize = 2_048;
 /// Metadata keys kept of one node, and bytes of one value: what generators ask for is short.
 const METADATA_KEYS: usize = 256;
 const METADATA_BYTES: usize = 16 << 10;
@@ -53,6 +61,13 @@ const EXTENSIONS: usize = 4_096;
 /// Reads a node. Unknown metadata is kept, not judged.
 pub fn proxy(node: Option<&Node>) -> Result<Proxy, NodeError> {
     let node = node.ok_or(NodeError::Missing)?;
+    let place = node.locality.clone().unwrap_or_default();
+    // What is asked of a proxy becomes a name, and names are for ever.
+    for text in [&node.id, &place.region, &place.zone, &place.sub_zone] {
+        if text.len() > NODE_BYTES {
+            return Err(NodeError::TooLong { bytes: text.len() });
+        }
+    }
     let parts: Vec<&str> = node.id.split('~').collect();
     let [kind, address, id, domain] = parts[..] else { return Err(NodeError::Id(node.id.clone())) };
     let kind = match kind {
@@ -78,11 +93,7 @@ pub fn proxy(node: Option<&Node>) -> Result<Proxy, NodeError> {
         namespace,
         dns_domain: domain.to_owned(),
         labels: labels(node.metadata.as_ref()),
-        locality: node.locality.as_ref().map_or_else(Locality::default, |place| Locality {
-            region: place.region.clone(),
-            zone: place.zone.clone(),
-            subzone: place.sub_zone.clone(),
-        }),
+        locality: Locality { region: place.region, zone: place.zone, subzone: place.sub_zone },
         service_account: named("SERVICE_ACCOUNT").map(name).transpose()?,
         cluster_id: named("CLUSTER_ID").map(name).transpose()?,
         extensions: extensions(node),
@@ -177,6 +188,21 @@ mod tests {
             let said = node(id, &[("NAMESPACE", text("said"))]);
             assert_eq!(proxy(Some(&said)).unwrap().namespace, Namespace::new("said"));
         }
+    }
+
+    #[test]
+    fn a_node_that_says_too_much_is_refused() {
+        let domain = "x".repeat(NODE_BYTES);
+        let refused = |node: &Node| matches!(proxy(Some(node)), Err(NodeError::TooLong { .. }));
+        assert!(refused(&node(&format!("sidecar~10.0.0.1~web.ns~{domain}"), &[])));
+        let mut far = node("sidecar~10.0.0.1~web.ns~ns.svc.cluster.local", &[]);
+        let place = envoy_types::pb::envoy::config::core::v3::Locality {
+            zone: "z".repeat(NODE_BYTES + 1),
+            ..Default::default()
+        };
+        assert!(!refused(&far));
+        far.locality = Some(place);
+        assert!(refused(&far));
     }
 
     #[test]
