@@ -23,6 +23,9 @@ pub(super) enum Owner {
     Delegate,
 }
 
+/// Headers that a route, or a destination, may set and add: Envoy takes a thousand of both together, and refuses the routes
+/// of all services of a port over one more.
+const HEADERS: usize = 500;
 /// Bytes of a direct response's body that Istio refuses to go beyond.
 const BODY_BYTES: usize = 1024 * 1024;
 /// Bytes of a direct response's body that Istio warns of.
@@ -162,6 +165,10 @@ fn headers(at: &At<'_>, headers: Option<&Headers>) {
 }
 
 fn header_operations(at: &At<'_>, operations: &HeaderOperations, authority: bool) {
+    let count = operations.set.len() + operations.add.len();
+    if count > HEADERS {
+        at.complain(format!("{count} headers to set and add"), format!("{HEADERS} at most"));
+    }
     for (field, map) in [("set", &operations.set), ("add", &operations.add)] {
         let at = at.field(field);
         for (name, value) in map {

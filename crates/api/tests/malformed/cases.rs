@@ -282,7 +282,15 @@ fn kubernetes() -> Vec<Case> {
 fn virtual_service() -> Vec<Case> {
     let matching = |regex: &str| rule(&format!("match: [{{uri: {{regex: '{regex}'}}}}]\n{ROUTE}"));
     let with = |line: &str| rule(&format!("{line}\n{ROUTE}"));
+    let headers: Vec<String> = (0..501).map(|number| format!("x-{number}: a")).collect();
+    let headers = rule(&format!("headers: {{request: {{set: {{{}}}}}}}\n{ROUTE}", headers.join(", ")));
     vec![
+        Case {
+            name: "more headers than a proxy takes",
+            document: headers,
+            place: (7, 24),
+            says: &["http[0].headers.request", "501 headers", "500 at most"],
+        },
         case(
             "weight -1",
             (7, 0),
