@@ -26,6 +26,8 @@ pub(super) enum Owner {
 /// Headers that a route, or a destination, may set and add: Envoy takes a thousand of both together, and refuses the routes
 /// of all services of a port over one more.
 const HEADERS: usize = 500;
+/// Bytes of a query parameter's name that Envoy matches.
+const QUERY_PARAM_BYTES: usize = 1_024;
 /// Bytes of a direct response's body that Istio refuses to go beyond.
 const BODY_BYTES: usize = 1024 * 1024;
 /// Bytes of a direct response's body that Istio warns of.
@@ -111,6 +113,10 @@ fn match_request(at: &At<'_>, matches: &HttpMatchRequest, owner: Owner) {
     }
     let params = at.field("queryParams");
     for (name, matcher) in &matches.query_params {
+        if !(1..=QUERY_PARAM_BYTES).contains(&name.len()) {
+            let found = format!("a query parameter's name of {} bytes", name.len());
+            params.key(name).complain(found, format!("1 to {QUERY_PARAM_BYTES} bytes"));
+        }
         rules::string_match(&params.key(name), matcher, false);
     }
     crate::hosts::check_labels(&at.field("sourceLabels"), &matches.source_labels);

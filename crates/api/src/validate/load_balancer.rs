@@ -44,6 +44,14 @@ fn consistent_hash(at: &At<'_>, hash: &ConsistentHashLb) {
     if KEYS.iter().filter(|key| at.field(key).is_set()).count() > 1 {
         at.complain("several keys to hash", format!("one of {}", KEYS.join(", ")));
     }
+    for (field, name) in [
+        ("httpHeaderName", &hash.http_header_name),
+        ("httpQueryParameterName", &hash.http_query_parameter_name),
+    ] {
+        if name.as_ref().is_some_and(|name| name.is_empty() || name.contains(['\r', '\n', '\0'])) {
+            at.field(field).refuse("a name");
+        }
+    }
     if let Some(cookie) = &hash.http_cookie {
         let cookie_at = at.field("httpCookie");
         if cookie.name.is_empty() {

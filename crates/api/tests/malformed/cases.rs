@@ -285,6 +285,21 @@ fn virtual_service() -> Vec<Case> {
     let headers: Vec<String> = (0..501).map(|number| format!("x-{number}: a")).collect();
     let headers = rule(&format!("headers: {{request: {{set: {{{}}}}}}}\n{ROUTE}", headers.join(", ")));
     vec![
+        case(
+            "a query parameter without a name",
+            (7, 0),
+            &["http[0].match[0].queryParams", "1 to 1024 bytes"],
+            &rule(&format!("match: [{{queryParams: {{'': {{exact: a}}}}}}]\n{ROUTE}")),
+        ),
+        case(
+            "a header to hash that has no name",
+            (6, 67),
+            &["consistentHash.httpHeaderName", "a name"],
+            &istio(
+                "DestinationRule",
+                "host: x\ntrafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: ''}}}\n",
+            ),
+        ),
         Case {
             name: "more headers than a proxy takes",
             document: headers,
