@@ -197,6 +197,13 @@ impl Ledger {
         self.removals.contains(&name)
     }
 
+    /// Names to be told of which this stream has not told anything yet that still holds.
+    pub fn untold(&self) -> impl Iterator<Item = Name> + '_ {
+        let nothing =
+            |name: &&Name| self.entries.get(*name).is_some_and(|entry| entry.told == Version::NOTHING);
+        self.upserts.iter().filter(nothing).copied()
+    }
+
     /// What the peer should have under `name`.
     pub fn wanted(&self, name: Name) -> Option<&Arc<Resource>> {
         self.entries.get(&name)?.wanted.as_ref()

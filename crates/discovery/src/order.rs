@@ -191,9 +191,17 @@ impl Order {
         self.leaving.retain(|name, deadline| now < *deadline && channels.endpoints.subscription.has(*name));
     }
 
-    /// Whether a cluster that stays still needs its endpoints.
+    /// Whether a cluster that stays still needs its endpoints: they are awaited, or asked for and not told. (A peer that
+    /// comes back may have a cluster from its last stream, and not yet the endpoints.) One that is about to go gets none:
+    /// they are held back.
     fn awaits_endpoints(&self, channels: &Channels) -> bool {
-        self.awaited.keys().any(|name| !channels.clusters.ledger.will_remove(*name))
+        let clusters = &channels.clusters.ledger;
+        self.awaited.keys().any(|name| !clusters.will_remove(*name))
+            || channels
+                .endpoints
+                .ledger
+                .untold()
+                .any(|name| clusters.wanted(name).is_some_and(|cluster| cluster.bytes.is_some()))
     }
 
     /// Sends endpoints. Those of a cluster that is about to be removed stay as they are until the peer has let them go:
@@ -206,6 +214,7 @@ impl Order {
         }
         let clusters_next = first_round && turn.may_send(&channels.clusters);
         let clusters = &channels.clusters.ledger;
+        let untold: Vec<Name> = channels.endpoints.ledger.untold().collect();
         let batch = channels.endpoints.ledger.take_upserts(|name| {
             // Istio names a load assignment after its cluster.
             let leaves = clusters.will_remove(name) || self.leaving.contains_key(&name);
@@ -217,6 +226,10 @@ impl Order {
                 (false, _) => ledger::Turn::Tell,
             }
         });
+        let until = turn.now + self.timing.endpoints;
+        for name in untold.iter().filter(|name| clusters.wanted(**name).is_some()) {
+            self.awaited.entry(*name).or_insert(Awaited { until, followed: false });
+        }
         for (name, _) in batch.iter().flat_map(|batch| &batch.resources) {
             if let Some(awaited) = self.awaited.get_mut(name) {
                 awaited.followed = true;
