@@ -11,7 +11,7 @@ use ostro_mesh::vip::LOCAL_RANGE;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::link::BRIDGE;
+use crate::link::GATEWAY;
 use crate::place::Place;
 
 /// Plaintext xDS.
@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Where pods reach it.
 pub fn xds() -> SocketAddr {
-    (BRIDGE, XDS_PORT).into()
+    (GATEWAY, XDS_PORT).into()
 }
 
 /// Waits until the control plane takes connections, at most `limit`: proxies started earlier would work all

@@ -38,6 +38,7 @@ pub mod plan;
 mod pod;
 mod rules;
 mod runner;
+pub mod sandbox;
 pub mod services;
 pub mod status;
 pub mod tools;

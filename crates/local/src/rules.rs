@@ -75,7 +75,7 @@ mod tests {
     #[tokio::test]
     async fn connections_are_turned_to_the_proxy_both_ways() {
         let mesh = Place::open("mesh", || Ok(())).unwrap();
-        link::bridge(&mesh).await.unwrap();
+        link::ground(&mesh).await.unwrap();
         let pod = Place::open("pod", || Ok(())).unwrap();
         link::attach(&mesh, &pod, 1, POD).await.unwrap();
         let peer = Place::open("peer", || Ok(())).unwrap();

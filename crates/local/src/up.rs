@@ -16,7 +16,7 @@ use crate::cluster::ClusterDir;
 use crate::control;
 use crate::expose::expose;
 use crate::images::Images;
-use crate::link::{self, BRIDGE, LinkError};
+use crate::link::{self, GATEWAY, LinkError};
 use crate::place::Place;
 use crate::pod::Settings;
 use crate::runner::Runner;
@@ -112,13 +112,13 @@ impl Mesh {
         let cluster = ClusterDir::empty(&cluster_dir).map_err(file_error(cluster_dir.clone()))?;
 
         let mesh = Place::open("ostro-mesh", || Ok(())).map_err(UpError::Place)?;
-        link::bridge(&mesh).await?;
+        link::ground(&mesh).await?;
         let (targets, ingress_targets) = watch::channel(Vec::new());
         let listen = |address, targets| {
             expose(&mesh, address, targets).map_err(|source| UpError::Listen { address, source })
         };
         let ingress = listen(options.ingress, ingress_targets)?;
-        let (_, control_targets) = watch::channel(vec![(BRIDGE, control::HTTP_PORT)]);
+        let (_, control_targets) = watch::channel(vec![(GATEWAY, control::HTTP_PORT)]);
         let control_http = listen(options.control_http, control_targets)?;
 
         let stop = CancellationToken::new();

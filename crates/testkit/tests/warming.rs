@@ -162,7 +162,7 @@ async fn nothing_stays_warming_and_nothing_is_refused() {
     for api_type in ["DELTA_GRPC", "GRPC"] {
         let place = Place::open("warming", || Ok(())).unwrap();
         // Brings up the loopback too.
-        link::bridge(&place).await.unwrap();
+        link::ground(&place).await.unwrap();
         place.spawn(judge(api_type)).await.unwrap();
     }
 }
