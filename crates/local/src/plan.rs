@@ -5,6 +5,7 @@ use std::fmt;
 
 use ostro_api::workload::{Container, EnvVar, PodSpec, TemplateMeta};
 use ostro_api::{Kind, Object, Spec};
+use serde::{Deserialize, Serialize};
 
 use crate::images::{Images, Program, Stand};
 
@@ -17,7 +18,7 @@ const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
 const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
 
 /// Names a pod. Order is that of output.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PodName {
     /// Of the pod.
     pub namespace: String,
@@ -32,7 +33,7 @@ impl fmt::Display for PodName {
 }
 
 /// How a pod's traffic is handled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Proxy {
     /// Its own traffic is captured by a proxy beside it.
     Sidecar,

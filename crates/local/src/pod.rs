@@ -106,7 +106,10 @@ impl Pod {
             programs: programs(plan, settings),
             hostname: plan.name.name.clone(),
         };
-        let place = Place::open(&plan.name.name, move || furniture.install()).map_err(PodError::Place)?;
+        let name = plan.name.name.clone();
+        // Making namespaces blocks the thread that does it.
+        let open = tokio::task::spawn_blocking(move || Place::open(&name, move || furniture.install()));
+        let place = open.await.map_err(|e| PodError::Place(io::Error::other(e)))?.map_err(PodError::Place)?;
         link::attach(mesh, &place, serial, ip).await?;
         if plan.proxy == Proxy::Sidecar {
             rules::load(&place, &ostro_capture::redirect(&Capture::sidecar())).await?;

@@ -1,19 +1,21 @@
 //! The loop that makes the pods that run equal to the pods that are asked for.
 //!
-//! Four things move it: files change, a pod tells of its readiness, a pod has ended, a pod that could not be
-//! started is due again. After each the same
+//! Five things move it: files change, a pod was started (or was not), a pod tells of its readiness, a pod has
+//! ended, a pod that could not be started is due again. After each the same
 //! three steps follow: pods missing are started, pods too many are ended, and what everybody else needs to
 //! know (files for the control plane, host names, backends of exposed ports, status) is told anew, where it
-//! differs.
+//! differs. Pods are started beside each other, a few at a time, and only once everybody was told of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ostro_api::{Object, ObjectKey, Spec};
 use ostro_sources::{Follower, Update};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{self, ClusterDir};
@@ -22,9 +24,9 @@ use crate::ingress;
 use crate::link::POD_NETWORK;
 use crate::place::Place;
 use crate::plan::{self, PlanError, PodName, PodPlan, Proxy};
-use crate::pod::{Pod, Report, Settings};
+use crate::pod::{Pod, PodError, Report, Settings};
 use crate::services::{self, Live};
-use crate::status::{PodStatus, Status};
+use crate::status::{Phase, PodStatus, Status};
 
 /// Addresses 0 and 1 are the network's and the bridge's.
 const FIRST_HOST: u32 = 2;
@@ -32,6 +34,9 @@ const FIRST_HOST: u32 = 2;
 const HOSTS_END: u32 = (1 << 16) - 1;
 /// Reports of pods that the loop has not read yet.
 const REPORTS_MAX: usize = 256;
+/// Pods that are being made at a time: enough to keep every core busy, and few enough that the first are ready
+/// early.
+const STARTS_MAX: usize = 8;
 /// How long after a pod could not be started it is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -39,13 +44,42 @@ const RETRY: Duration = Duration::from_secs(2);
 struct Running {
     plan: PodPlan,
     ip: Ipv4Addr,
+    /// Differs from that of every other living pod.
+    serial: u32,
     ready: bool,
-    /// `None` once it is on its way out.
-    pod: Option<Pod>,
+    stage: Stage,
+    /// Seconds since the Unix epoch.
+    started_at: u64,
+}
+
+/// What is done about a pod.
+enum Stage {
+    /// It has an address, and everybody is told of it next.
+    New,
+    /// It is being made.
+    Starting,
+    /// It lives.
+    Up(Pod),
+    /// It is on its way out.
+    Ending,
+}
+
+impl Running {
+    fn pod(&self) -> Option<&Pod> {
+        match &self.stage {
+            Stage::Up(pod) => Some(pod),
+            _ => None,
+        }
+    }
+
+    fn terminating(&self) -> bool {
+        matches!(self.stage, Stage::Ending)
+    }
 }
 
 enum Event {
     Files(Update),
+    Started(PodName, Result<Pod, PodError>),
     Report(Report),
     Gone(PodName),
     Retry,
@@ -53,8 +87,8 @@ enum Event {
 
 /// Everything the loop holds.
 pub struct Runner {
-    mesh: Place,
-    settings: Settings,
+    mesh: Arc<Place>,
+    settings: Arc<Settings>,
     images: Images,
     cluster: ClusterDir,
     objects: BTreeMap<ObjectKey, Arc<Object>>,
@@ -62,7 +96,10 @@ pub struct Runner {
     running: BTreeMap<PodName, Running>,
     told: BTreeSet<PlanError>,
     complete: bool,
-    failing: bool,
+    /// When pods that could not be started are due again.
+    retry: Option<Instant>,
+    starts: Arc<Semaphore>,
+    starting: JoinSet<(PodName, Result<Pod, PodError>)>,
     serial: u32,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     gone: (mpsc::Sender<PodName>, mpsc::Receiver<PodName>),
@@ -81,8 +118,8 @@ impl Runner {
         status: watch::Sender<Status>,
     ) -> Self {
         Self {
-            mesh,
-            settings,
+            mesh: Arc::new(mesh),
+            settings: Arc::new(settings),
             images,
             cluster,
             objects: BTreeMap::new(),
@@ -90,7 +127,9 @@ impl Runner {
             running: BTreeMap::new(),
             told: BTreeSet::new(),
             complete: false,
-            failing: false,
+            retry: None,
+            starts: Arc::new(Semaphore::new(STARTS_MAX)),
+            starting: JoinSet::new(),
             serial: 0,
             reports: mpsc::channel(REPORTS_MAX),
             gone: mpsc::channel(REPORTS_MAX),
@@ -111,15 +150,44 @@ impl Runner {
                         break;
                     }
                 },
+                Some(started) = self.starting.join_next() => match started {
+                    Ok((name, result)) => Event::Started(name, result),
+                    Err(error) => {
+                        // A panic, which was reported where it happened: the pod stays as it is.
+                        tracing::error!(%error, "a pod's start failed");
+                        continue;
+                    }
+                },
                 Some(report) = self.reports.1.recv() => Event::Report(report),
                 Some(name) = self.gone.1.recv() => Event::Gone(name),
-                () = tokio::time::sleep(RETRY), if self.failing => Event::Retry,
+                () = due(self.retry) => Event::Retry,
             };
-            if self.note(event) {
-                self.reconcile().await;
+            let mut changed = self.note(event);
+            // What has happened meanwhile is answered together: with many pods it is much.
+            while let Ok(report) = self.reports.1.try_recv() {
+                changed |= self.note(Event::Report(report));
+            }
+            if changed {
+                self.reconcile();
             }
             self.tell();
+            // Only now: the control plane should know a pod before its proxy calls.
+            self.start_new();
         }
+        self.end().await;
+    }
+
+    /// Ends everything at once.
+    async fn end(self) {
+        let Self { running, mut starting, .. } = self;
+        let mut ending = JoinSet::new();
+        for running in running.into_values() {
+            // Dropping a pod waits for its thread.
+            ending.spawn_blocking(move || drop(running));
+        }
+        // One that is just being made is dropped when it is there.
+        while starting.join_next().await.is_some() {}
+        while ending.join_next().await.is_some() {}
     }
 
     /// Takes an event in; true if the pods may have to change for it.
@@ -133,6 +201,18 @@ impl Runner {
                 self.objects.extend(update.upserts.into_iter().map(|object| (object.key(), object)));
                 self.complete
             }
+            Event::Started(name, Ok(pod)) => {
+                if let Some(running) = self.running.get_mut(&name) {
+                    running.stage = Stage::Up(pod);
+                }
+                true
+            }
+            Event::Started(name, Err(error)) => {
+                tracing::error!(pod = %name, %error, "pod was not started, and is tried again");
+                self.running.remove(&name);
+                self.retry = Some(Instant::now() + RETRY);
+                false
+            }
             Event::Report(Report { pod, ready }) => {
                 if let Some(running) = self.running.get_mut(&pod) {
                     tracing::info!(%pod, ip = %running.ip, ready, "pod");
@@ -145,7 +225,10 @@ impl Runner {
                 self.running.remove(&name);
                 true
             }
-            Event::Retry => true,
+            Event::Retry => {
+                self.retry = None;
+                true
+            }
         }
     }
 
@@ -164,7 +247,7 @@ impl Runner {
     }
 
     /// Starts what is missing and ends what is too many.
-    async fn reconcile(&mut self) {
+    fn reconcile(&mut self) {
         let objects = self.all_objects();
         let (wanted, errors) = plan::plan(objects.iter().map(AsRef::as_ref), &self.images);
         let errors: BTreeSet<PlanError> = errors.into_iter().collect();
@@ -174,29 +257,44 @@ impl Runner {
         self.told = errors;
         let missing: Vec<PodPlan> =
             wanted.values().filter(|plan| !self.running.contains_key(&plan.name)).cloned().collect();
-        self.failing = false;
         for plan in missing {
-            self.start(plan, &objects).await;
+            self.admit(plan);
         }
         self.end_surplus(&wanted);
     }
 
-    async fn start(&mut self, plan: PodPlan, objects: &[Arc<Object>]) {
+    /// Gives a pod that is missing its address.
+    fn admit(&mut self, plan: PodPlan) {
         let Some((serial, ip)) = self.free_address() else {
             tracing::error!(pod = %plan.name, "no pod address is free");
             return;
         };
-        let hosts = self.hosts(&plan, ip, objects);
-        let reports = self.reports.0.clone();
-        match Pod::start(&self.settings, &plan, (serial, ip), hosts, &self.mesh, reports).await {
-            Ok(pod) => {
-                self.running.insert(plan.name.clone(), Running { plan, ip, ready: false, pod: Some(pod) });
-                // Told at once: the control plane should know a pod before its proxy calls.
-                self.tell();
-            }
-            Err(error) => {
-                tracing::error!(pod = %plan.name, %error, "pod was not started, and is tried again");
-                self.failing = true;
+        let running = Running { ip, serial, ready: false, stage: Stage::New, started_at: now(), plan };
+        self.running.insert(running.plan.name.clone(), running);
+    }
+
+    /// Begins to make the pods that were admitted.
+    fn start_new(&mut self) {
+        let new = |(_, running): &(&PodName, &Running)| matches!(running.stage, Stage::New);
+        let new: Vec<PodName> = self.running.iter().filter(new).map(|(name, _)| name.clone()).collect();
+        if new.is_empty() {
+            return;
+        }
+        let objects = self.all_objects();
+        for name in new {
+            let Some(running) = self.running.get(&name) else { continue };
+            let (plan, at) = (running.plan.clone(), (running.serial, running.ip));
+            let hosts = self.hosts(&plan, at.1, &objects);
+            let (settings, mesh) = (self.settings.clone(), self.mesh.clone());
+            let (starts, reports) = (self.starts.clone(), self.reports.0.clone());
+            self.starting.spawn(async move {
+                // The semaphore is never closed; were it, pods would only be started less orderly.
+                let _slot = starts.acquire_owned().await;
+                let result = Pod::start(&settings, &plan, at, hosts, &mesh, reports).await;
+                (plan.name, result)
+            });
+            if let Some(running) = self.running.get_mut(&name) {
+                running.stage = Stage::Starting;
             }
         }
     }
@@ -204,14 +302,14 @@ impl Runner {
     /// Ends pods nobody wants any more. One whose workload lives on stays until its successors are ready.
     fn end_surplus(&mut self, wanted: &BTreeMap<PodName, PodPlan>) {
         let ready = |plan: &PodPlan| {
-            self.running.get(&plan.name).is_some_and(|r| r.ready && r.pod.is_some() && r.plan == *plan)
+            self.running.get(&plan.name).is_some_and(|r| r.ready && r.pod().is_some() && r.plan == *plan)
         };
         let key = |plan: &PodPlan| (plan.name.namespace.clone(), plan.workload.clone());
         let unready: BTreeSet<_> = wanted.values().filter(|plan| !ready(plan)).map(key).collect();
         let surplus: Vec<PodName> = self
             .running
             .iter()
-            .filter(|(_, running)| running.pod.is_some())
+            .filter(|(_, running)| running.pod().is_some())
             .filter(|(name, running)| match wanted.get(*name) {
                 // Of the same name but not the same pod: it has to go first.
                 Some(plan) => *plan != running.plan,
@@ -220,9 +318,8 @@ impl Runner {
             .map(|(name, _)| name.clone())
             .collect();
         for name in surplus {
-            let Some(pod) = self.running.get_mut(&name).and_then(|running| running.pod.take()) else {
-                continue;
-            };
+            let Some(running) = self.running.get_mut(&name) else { continue };
+            let Stage::Up(pod) = std::mem::replace(&mut running.stage, Stage::Ending) else { continue };
             tracing::info!(pod = %name, "pod is ended");
             let gone = self.gone.0.clone();
             tokio::spawn(async move {
@@ -245,7 +342,7 @@ impl Runner {
     }
 
     fn live(&self) -> Vec<Live<'_>> {
-        let live = |running: &'_ Running| (running.ip, running.ready, running.pod.is_none());
+        let live = |running: &'_ Running| (running.ip, running.ready, running.terminating());
         self.running
             .values()
             .map(|running| {
@@ -291,7 +388,7 @@ impl Runner {
             .map(|(name, running)| (name.clone(), self.hosts(&running.plan, running.ip, objects)))
             .collect();
         for (name, text) in texts {
-            if let Some(pod) = self.running.get_mut(&name).and_then(|running| running.pod.as_mut())
+            if let Some(Stage::Up(pod)) = self.running.get_mut(&name).map(|running| &mut running.stage)
                 && let Err(error) = pod.set_hosts(text)
             {
                 tracing::error!(pod = %name, %error, "host names were not renewed");
@@ -305,9 +402,16 @@ impl Runner {
             name: running.plan.name.clone(),
             workload: running.plan.workload.1.clone(),
             ip: running.ip,
+            ip6: None,
             proxy: running.plan.proxy,
-            ready: running.ready && running.pod.is_some(),
-            place: running.pod.as_ref().map(|pod| pod.place().handle()),
+            ready: running.ready && running.pod().is_some(),
+            terminating: running.terminating(),
+            phase: if running.ready { Phase::Running } else { Phase::Pending },
+            held: None,
+            restarts: 0,
+            containers: Vec::new(),
+            started_at: running.started_at,
+            place: running.pod().map(|pod| pod.place().handle()),
         });
         let status = Status {
             complete: self.complete && wanted.keys().all(|name| self.running.contains_key(name)),
@@ -316,6 +420,19 @@ impl Runner {
         };
         self.status.send_replace(status);
     }
+}
+
+/// Waits until then; for ever if there is nothing to wait for.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Seconds since the Unix epoch.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn entries(objects: &[Arc<Object>]) -> Vec<&ostro_api::service_entry::ServiceEntry> {
