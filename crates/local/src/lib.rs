@@ -43,3 +43,4 @@ pub mod services;
 pub mod status;
 pub mod tools;
 pub mod up;
+pub mod view;
