@@ -57,6 +57,8 @@ pub struct Bootstrap {
     pub metadata: Map<String, Value>,
     /// The control plane's plaintext xDS address.
     pub xds: SocketAddr,
+    /// The mark (`SO_MARK`) of everything the proxy sends, where capture rules know its traffic by that.
+    pub mark: Option<u32>,
 }
 
 impl Bootstrap {
@@ -93,6 +95,7 @@ impl Bootstrap {
                     "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
                 },
             }],
+            "cluster_manager": {"upstream_bind_config": {"socket_options": mark(self.mark)}},
             "overload_manager": overload_manager(),
             "layered_runtime": layered_runtime(),
             "stats_config": stats_tags::stats_config(),
@@ -144,6 +147,13 @@ fn dynamic_resources() -> Value {
     })
 }
 
+/// Linux' numbers: level SOL_SOCKET, name SO_MARK. (A cluster's own bind configuration, as inbound ones have, replaces
+/// this; those are told by their source address.)
+fn mark(mark: Option<u32>) -> Value {
+    let option = |mark: u32| json!({"level": 1, "name": 36, "int_value": mark, "state": "STATE_PREBIND"});
+    mark.map(option).into_iter().collect()
+}
+
 /// No cap by default, but said explicitly, because Envoy warns about a limit it was never told.
 fn overload_manager() -> Value {
     json!({
@@ -182,6 +192,7 @@ mod tests {
             locality: Locality { region: "r".into(), zone: "z".into(), sub_zone: String::new() },
             metadata: json!({"LABELS": {"app": "reviews"}}).as_object().unwrap().clone(),
             xds: "10.244.0.1:15010".parse().unwrap(),
+            mark: None,
         }
     }
 

@@ -32,6 +32,7 @@ fn bootstrap() -> Bootstrap {
             .clone(),
         // Nobody listens there: discard, on the loopback.
         xds: "127.0.0.1:9".parse().unwrap(),
+        mark: Some(1337),
     }
 }
 

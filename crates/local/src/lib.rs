@@ -29,6 +29,7 @@ mod control;
 pub mod demo;
 mod expose;
 mod furnish;
+mod identity;
 pub mod images;
 mod ingress;
 pub mod link;

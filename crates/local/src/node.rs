@@ -12,7 +12,7 @@ use crate::services::DOMAIN;
 const ISTIO_VERSION: &str = "1.32.0";
 
 /// The bootstrap of the proxy of `plan`.
-pub fn bootstrap(plan: &PodPlan, ip: Ipv4Addr, xds: SocketAddr) -> Bootstrap {
+pub fn bootstrap(plan: &PodPlan, ip: Ipv4Addr, xds: SocketAddr, mark: Option<u32>) -> Bootstrap {
     let name = &plan.name;
     let kind = if plan.proxy == Proxy::Gateway { Kind::Router } else { Kind::Sidecar };
     let app =
@@ -27,6 +27,7 @@ pub fn bootstrap(plan: &PodPlan, ip: Ipv4Addr, xds: SocketAddr) -> Bootstrap {
         locality: Locality::default(),
         metadata: metadata(plan, kind),
         xds,
+        mark,
     }
 }
 

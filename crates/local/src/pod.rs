@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ostro_agent::{Admin, Envoy, Process, Ready, Restart, SpawnError, status};
-use ostro_capture::{PROXY_ID, Plan as Capture};
+use ostro_capture::Plan as Capture;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::furnish::{self, Furniture, Inside};
+use crate::identity::Identity;
 use crate::link::{self, LinkError};
 use crate::place::Place;
 use crate::plan::{PodName, PodPlan, Proxy};
@@ -26,8 +27,6 @@ const LOOK_UNREADY: Duration = Duration::from_millis(50);
 const LOOK_READY: Duration = Duration::from_secs(1);
 /// A port of the pod itself that takes longer to accept is not ready.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// The user that programs run as: `nobody`, and in any case not the proxy's.
-const PROGRAM_USER: u32 = 65_534;
 /// Time between SIGTERM and SIGKILL of a program.
 const PROGRAM_GRACE: Duration = Duration::from_secs(2);
 
@@ -44,6 +43,8 @@ pub struct Settings {
     pub xds: SocketAddr,
     /// How long a proxy that goes away lets requests end.
     pub drain: Duration,
+    /// Who everything runs as.
+    pub identity: Identity,
 }
 
 /// Why a pod was not started.
@@ -115,7 +116,7 @@ impl Pod {
             rules::load(&place, &ostro_capture::redirect(&Capture::sidecar())).await?;
         }
         let (watching, stop) = (CancellationToken::new(), CancellationToken::new());
-        let life = live(plan.clone(), settings.drain, stop.clone());
+        let life = live(plan.clone(), settings.drain, settings.identity, stop.clone());
         let ended = place.spawn(life);
         place.spawn(watching.clone().run_until_cancelled_owned(watch(plan.clone(), ip, reports)));
         Ok(Self { place, dir, watching, stop, ended, hosts })
@@ -160,7 +161,7 @@ fn prepare(
         move |source| PodError::File { path, source }
     };
     fs::create_dir_all(dir).map_err(fail(dir))?;
-    let bootstrap = node::bootstrap(plan, ip, settings.xds).to_json();
+    let bootstrap = node::bootstrap(plan, ip, settings.xds, settings.identity.mark()).to_json();
     for (name, text) in [
         (furnish::HOSTS, hosts.to_owned()),
         (furnish::RESOLV, String::new()),
@@ -181,7 +182,7 @@ fn programs(plan: &PodPlan, settings: &Settings) -> Vec<PathBuf> {
 }
 
 /// Runs everything in the pod until `stop`; the proxy first drains while the programs still answer.
-async fn live(plan: PodPlan, drain: Duration, stop: CancellationToken) {
+async fn live(plan: PodPlan, drain: Duration, identity: Identity, stop: CancellationToken) {
     let programs_stop = CancellationToken::new();
     let mut programs = JoinSet::new();
     for (index, run) in plan.runs.iter().enumerate() {
@@ -191,7 +192,7 @@ async fn live(plan: PodPlan, drain: Duration, stop: CancellationToken) {
             args: run.args.iter().map(OsString::from).collect(),
             env: run.env.clone().into_iter().collect(),
             log: Some(Inside::file(&crate::cluster::log_name(run))),
-            user: Some(PROGRAM_USER),
+            user: identity.program_user(),
             restart: if plan.workload.0 == ostro_api::Kind::Job {
                 Restart::OnFailure
             } else {
@@ -207,7 +208,7 @@ async fn live(plan: PodPlan, drain: Duration, stop: CancellationToken) {
             binary: Inside::envoy(),
             config: Inside::file(furnish::BOOTSTRAP),
             log: Inside::file("envoy.log"),
-            user: Some(PROXY_ID),
+            user: identity.proxy_user(),
             drain,
             admin: Admin::local(),
         };

@@ -55,8 +55,9 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
 /// Moves what follows in the caller into a sandbox. Has to be called before the process has a second thread.
 ///
 /// Returns in the sandbox only. In the process that was called it never returns: it waits for the sandbox to end,
-/// runs `cleanup`, and exits as what ran in the sandbox did (128 and the signal's number if a signal ended it).
-pub fn enter(cleanup: impl FnOnce()) -> Result<(), SandboxError> {
+/// tells `cleanup` the exit code, and exits with it: that of what ran in the sandbox, or 128 and the signal's number if a
+/// signal ended it.
+pub fn enter(cleanup: impl FnOnce(i32)) -> Result<(), SandboxError> {
     unshare()?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step("keeping mounts from the host")?;
@@ -69,7 +70,7 @@ pub fn enter(cleanup: impl FnOnce()) -> Result<(), SandboxError> {
             let code = attend(init, false);
             // The other end of it tells a sandbox that has only just begun that its parent is there.
             drop(held);
-            cleanup();
+            cleanup(code);
             process::exit(code);
         }
         None => {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::ClusterDir;
 use crate::control;
 use crate::expose::expose;
+use crate::identity::Identity;
 use crate::images::Images;
 use crate::link::{self, GATEWAY, LinkError};
 use crate::place::Place;
@@ -137,6 +138,7 @@ impl Mesh {
             pods: state.join("pods"),
             xds: control::xds(),
             drain: options.drain,
+            identity: Identity::of_process(),
         };
         let (tell, status) = watch::channel(Status::default());
         let runner = Runner::new(mesh, settings, options.images, cluster, targets, tell);

@@ -3,6 +3,7 @@
 use super::Outcome;
 use ostro_local::demo::{Demo, head, render};
 use ostro_local::images::Images;
+use ostro_local::sandbox;
 use ostro_local::tools::Tools;
 use ostro_local::up::Options;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,6 +29,8 @@ pub struct Args {
 impl Args {
     /// Makes the walk.
     pub fn run(self) -> Outcome {
+        // Before the first thread.
+        sandbox::enter(|_| ())?;
         super::block_on(self.show())
     }
 

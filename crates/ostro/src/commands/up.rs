@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use ostro_local::images::Images;
+use ostro_local::sandbox;
 use ostro_local::tools::Tools;
 use ostro_local::up::{Mesh, Options};
 use std::net::SocketAddr;
@@ -39,6 +40,8 @@ pub struct Args {
 impl Args {
     /// Brings the mesh up and holds it until SIGINT or SIGTERM.
     pub fn run(self) -> Outcome {
+        // Before the first thread.
+        sandbox::enter(|_| ())?;
         super::block_on(self.hold())
     }
 
