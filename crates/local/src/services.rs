@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ostro_api::kubernetes::{IntOrString, Service, ServicePort, ServiceType, TransportProtocol};
 use ostro_api::service_entry::ServiceEntry;
@@ -11,6 +11,7 @@ use ostro_api::{Object, Spec};
 use ostro_mesh::vip;
 use serde_json::{Value, json};
 
+use crate::link;
 use crate::plan::{PodPlan, Proxy};
 
 /// The mesh's DNS domain.
@@ -30,6 +31,13 @@ pub struct Live<'a> {
     pub ready: bool,
     /// It is on its way out.
     pub terminating: bool,
+}
+
+impl Live<'_> {
+    /// Its address of the same family as `like`.
+    fn address(&self, like: IpAddr) -> IpAddr {
+        if like.is_ipv6() { link::v6(self.ip).into() } else { self.ip.into() }
+    }
 }
 
 /// A service and the place it was written at.
@@ -72,8 +80,67 @@ pub fn addresses<'a>(services: &'a [Known<'a>]) -> BTreeMap<vip::ServiceName<'a>
     addresses
 }
 
-/// EndpointSlices of every service with a selector, by file name. Pods whose ports differ (a port by name)
-/// are in slices of their own, as in Kubernetes.
+/// All addresses of every service that has any, of the families it asks for.
+pub fn cluster_ips<'a>(services: &'a [Known<'a>]) -> BTreeMap<vip::ServiceName<'a>, Vec<IpAddr>> {
+    let first = addresses(services);
+    let all = |known: &Known<'a>| {
+        let Known { namespace, name, service } = known;
+        let mut all: Vec<IpAddr> = service.cluster_ips.iter().filter_map(|text| text.parse().ok()).collect();
+        if let Ok(stated) = service.cluster_ip.parse()
+            && !all.contains(&stated)
+        {
+            all.insert(0, stated);
+        }
+        if all.is_empty() {
+            let given = first.get(&(*namespace, *name))?;
+            all = vip::of_families(service, (*given).into());
+        }
+        Some(((*namespace, *name), all))
+    };
+    services.iter().filter_map(all).collect()
+}
+
+/// What connections to services' addresses lead to, by address, transport and port: the ready pods. Services whose pods
+/// are all away lead nowhere, which is told apart from addresses that no service has.
+pub fn destinations(services: &[Known<'_>], pods: &[Live<'_>]) -> Destinations {
+    let cluster_ips = cluster_ips(services);
+    let mut out = Destinations::new();
+    for known in services.iter().filter(|known| !known.service.selector.is_empty()) {
+        let Some(addresses) = cluster_ips.get(&(known.namespace, known.name)) else { continue };
+        for (address, port) in
+            addresses.iter().flat_map(|ip| known.service.ports.iter().map(move |p| (ip, p)))
+        {
+            let pods =
+                pods.iter().filter(|pod| selects(known, pod.plan) && takes_requests(pod, known.service));
+            let backends =
+                pods.filter_map(|pod| Some(SocketAddr::new(pod.address(*address), target(port, pod.plan)?)));
+            let at = Destination { address: *address, port: port.port, protocol: port.protocol };
+            out.entry(at).or_default().extend(backends);
+        }
+    }
+    out
+}
+
+/// See [`destinations`].
+pub type Destinations = BTreeMap<Destination, Vec<SocketAddr>>;
+
+/// A port of a service at one of its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Destination {
+    /// The service's address.
+    pub address: IpAddr,
+    /// The service's port.
+    pub port: u16,
+    /// Its transport.
+    pub protocol: TransportProtocol,
+}
+
+fn takes_requests(pod: &Live<'_>, service: &Service) -> bool {
+    (pod.ready || service.publish_not_ready_addresses) && !pod.terminating
+}
+
+/// EndpointSlices of every service with a selector, by file name: for each family that the service asks for, and for
+/// pods whose ports differ (a port by name), one of its own, as in Kubernetes.
 pub fn endpoint_slices(services: &[Known<'_>], pods: &[Live<'_>]) -> BTreeMap<String, Value> {
     let mut slices = BTreeMap::new();
     for known in services {
@@ -81,12 +148,14 @@ pub fn endpoint_slices(services: &[Known<'_>], pods: &[Live<'_>]) -> BTreeMap<St
         if service.selector.is_empty() || service.r#type == ServiceType::ExternalName {
             continue;
         }
-        let mut groups: BTreeMap<Vec<Option<u16>>, Vec<Value>> = BTreeMap::new();
+        let mut groups: BTreeMap<(Family, Vec<Option<u16>>), Vec<Value>> = BTreeMap::new();
         for pod in pods.iter().filter(|pod| selects(known, pod.plan)) {
-            let ports = service.ports.iter().map(|port| target(port, pod.plan)).collect();
-            groups.entry(ports).or_default().push(endpoint(pod, service));
+            let ports: Vec<Option<u16>> = service.ports.iter().map(|port| target(port, pod.plan)).collect();
+            for family in families(service) {
+                groups.entry((family, ports.clone())).or_default().push(endpoint(pod, family, service));
+            }
         }
-        for (number, (ports, endpoints)) in (1..).zip(groups) {
+        for (number, ((family, ports), endpoints)) in (1..).zip(groups) {
             let slice = format!("{name}-{number}");
             let object = json!({
                 "apiVersion": "discovery.k8s.io/v1",
@@ -96,7 +165,7 @@ pub fn endpoint_slices(services: &[Known<'_>], pods: &[Live<'_>]) -> BTreeMap<St
                     "namespace": namespace,
                     "labels": {"kubernetes.io/service-name": name},
                 },
-                "addressType": "IPv4",
+                "addressType": family.as_str(),
                 "ports": slice_ports(&service.ports, &ports),
                 "endpoints": endpoints,
             });
@@ -104,6 +173,32 @@ pub fn endpoint_slices(services: &[Known<'_>], pods: &[Live<'_>]) -> BTreeMap<St
         }
     }
     slices
+}
+
+/// As EndpointSlices call them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn as_str(self) -> &'static str {
+        match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        }
+    }
+}
+
+/// The families a service asks for, by its addresses if it states them.
+fn families(service: &Service) -> BTreeSet<Family> {
+    let stated = std::iter::once(&service.cluster_ip).chain(&service.cluster_ips);
+    let mut addresses: Vec<IpAddr> = stated.filter_map(|text| text.parse().ok()).collect();
+    if addresses.is_empty() {
+        addresses = vip::of_families(service, vip::LOCAL_RANGE.addr());
+    }
+    addresses.iter().map(|address| if address.is_ipv6() { Family::V6 } else { Family::V4 }).collect()
 }
 
 fn selects(known: &Known<'_>, pod: &PodPlan) -> bool {
@@ -134,11 +229,14 @@ fn slice_ports(ports: &[ServicePort], targets: &[Option<u16>]) -> Vec<Value> {
     pairs.filter_map(entry).collect()
 }
 
-fn endpoint(pod: &Live<'_>, service: &Service) -> Value {
+fn endpoint(pod: &Live<'_>, family: Family, service: &Service) -> Value {
     let serving = pod.ready;
     let ready = (serving || service.publish_not_ready_addresses) && !pod.terminating;
     json!({
-        "addresses": [pod.ip.to_string()],
+        "addresses": [match family {
+            Family::V4 => pod.ip.to_string(),
+            Family::V6 => link::v6(pod.ip).to_string(),
+        }],
         "conditions": {"ready": ready, "serving": serving, "terminating": pod.terminating},
         "nodeName": crate::cluster::NODE,
         "targetRef": {"kind": "Pod", "namespace": pod.plan.name.namespace, "name": pod.plan.name.name},
@@ -310,6 +408,49 @@ spec:
                 web["endpoints"].as_array().unwrap().iter().map(|e| &e["conditions"]["ready"]).collect();
             assert_eq!(ready, [true, false]);
         });
+    }
+
+    #[test]
+    fn connections_to_a_service_lead_to_its_ready_pods() {
+        with_mesh(|services, pods| {
+            let destinations = destinations(services, pods);
+            let of = |name: &str, port: u16| -> Vec<String> {
+                let address = addresses(services)[&("shop", name)];
+                let at = Destination { address: address.into(), port, protocol: TransportProtocol::Tcp };
+                destinations[&at].iter().map(ToString::to_string).collect()
+            };
+            assert_eq!(of("web", 80), ["10.244.0.2:8080"]);
+            assert_eq!(of("web", 90), ["10.244.0.2:90"]);
+            assert!(destinations.keys().all(|at| at.port != 5432), "headless services have no address");
+            assert!(
+                destinations.keys().all(|at| at.port != 1),
+                "without a selector others say where it leads"
+            );
+        });
+    }
+
+    #[test]
+    fn a_service_of_both_families_has_addresses_and_endpoints_of_both() {
+        let yaml = YAML.replace(
+            "spec:\n  selector: {app: web}",
+            "spec:\n  ipFamilyPolicy: PreferDualStack\n  selector: {app: web}",
+        );
+        let parsed = parse_file("shop.yaml", yaml.as_bytes());
+        let map = serde_json::json!({"images": [{"match": "x", "program": "x"}]});
+        let (pods, _) = plan(&parsed.objects, &Images::from_value(map).unwrap());
+        let live: Vec<Live<'_>> = pods
+            .values()
+            .map(|plan| Live { plan, ip: Ipv4Addr::new(10, 244, 0, 9), ready: true, terminating: false })
+            .collect();
+        let known = services(&parsed.objects);
+        let families: Vec<bool> = cluster_ips(&known)[&("shop", "web")].iter().map(IpAddr::is_ipv6).collect();
+        assert_eq!(families, [false, true]);
+        let slices = endpoint_slices(&known, &live);
+        assert_eq!(slices["endpointslice.shop.web-2.json"]["addressType"], "IPv6");
+        assert_eq!(slices["endpointslice.shop.web-2.json"]["endpoints"][0]["addresses"][0], "fd00:10:244::9");
+        let six =
+            destinations(&known, &live).into_iter().find(|(at, _)| at.address.is_ipv6() && at.port == 80);
+        assert_eq!(six.unwrap().1[0], "[fd00:10:244::9]:8080".parse().unwrap());
     }
 
     #[test]

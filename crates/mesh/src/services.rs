@@ -20,6 +20,7 @@ use crate::scope::{service_host, visibility};
 use crate::sets::{Audience, enter};
 use crate::settings::Context;
 use crate::snapshot::Snapshot;
+use crate::vip;
 
 /// Who sees a Kubernetes Service.
 const EXPORT_TO_ANNOTATION: &str = "networking.istio.io/exportTo";
@@ -97,7 +98,8 @@ impl Services {
         };
         let mut addresses = written_addresses(spec);
         if addresses.is_empty() {
-            addresses.extend(self.addresses.cluster_ip(meta.namespace, meta.name));
+            let given = self.addresses.cluster_ip(meta.namespace, meta.name);
+            addresses.extend(given.into_iter().flat_map(|address| vip::of_families(spec, address)));
         }
         let exported = meta.annotations.get(EXPORT_TO_ANNOTATION).map_or("", String::as_str);
         Some(Service {
@@ -354,6 +356,21 @@ mod tests {
         upsert(&mut mesh, &web("ports: [{port: 80}]"));
         let assigned = crate::vip::assign([("shop", "web")], &BTreeSet::new());
         assert_eq!(service(&mesh, WEB).addresses[0].addr(), assigned[&("shop", "web")]);
+    }
+
+    #[test]
+    fn a_local_mesh_gives_addresses_of_the_families_asked_for() {
+        let mut mesh =
+            Mesh::new(Settings { cluster_ip_range: Some(crate::vip::LOCAL_RANGE), ..Settings::default() });
+        let mut families = |spec: &str| -> Vec<bool> {
+            upsert(&mut mesh, &web(&format!("ports: [{{port: 80}}], {spec}")));
+            service(&mesh, WEB).addresses.iter().map(|net| net.addr().is_ipv6()).collect()
+        };
+        assert_eq!(families("ipFamilies: [IPv4]"), [false]);
+        assert_eq!(families("ipFamilies: [IPv6]"), [true]);
+        assert_eq!(families("ipFamilyPolicy: PreferDualStack"), [false, true]);
+        assert_eq!(families("ipFamilies: [IPv6, IPv4], ipFamilyPolicy: RequireDualStack"), [true, false]);
+        assert!(crate::vip::LOCAL_RANGE6.contains(&service(&mesh, WEB).addresses[0].addr()));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ostro_api::kubernetes;
 use ostro_names::{Host, Name, Namespace};
 
 /// Decides which seat a claimant asks for first, second, and so on.
@@ -138,6 +139,10 @@ pub(crate) struct Range {
 /// resolve to them.
 pub const LOCAL_RANGE: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 12));
 
+/// IPv6 addresses that go with [`LOCAL_RANGE`]: unique local (RFC 4193), ending in the bytes of the IPv4 one.
+pub const LOCAL_RANGE6: IpNet =
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0), 96));
+
 /// The first addresses of a range are left to well-known Services (kubernetes, kube-dns): at most so many.
 const RESERVED: u128 = 256;
 /// Addresses of a range that are ever tried; far above what a mesh has services.
@@ -211,6 +216,29 @@ pub type ServiceName<'a> = (&'a str, &'a str);
 /// Whether [`LOCAL_RANGE`] holds this address.
 pub fn contains(address: Ipv4Addr) -> bool {
     LOCAL_RANGE.contains(&IpAddr::V4(address))
+}
+
+/// The addresses of a Service that was handed this one, by its `ipFamilies` and `ipFamilyPolicy`: of the families it
+/// asks for, the first one first. Only addresses of [`LOCAL_RANGE`] have an IPv6 twin, so others stay alone.
+pub fn of_families(spec: &kubernetes::Service, address: IpAddr) -> Vec<IpAddr> {
+    let IpAddr::V4(v4) = address else { return vec![address] };
+    if !contains(v4) {
+        return vec![address];
+    }
+    let six_first = spec.ip_families.first().is_some_and(|family| family == "IPv6");
+    let dual = matches!(spec.ip_family_policy.as_str(), "PreferDualStack" | "RequireDualStack");
+    match (six_first, dual || spec.ip_families.len() > 1) {
+        (false, false) => vec![address],
+        (false, true) => vec![address, twin(v4).into()],
+        (true, true) => vec![twin(v4).into(), address],
+        (true, false) => vec![twin(v4).into()],
+    }
+}
+
+/// The address of [`LOCAL_RANGE6`] that goes with one of [`LOCAL_RANGE`].
+fn twin(address: Ipv4Addr) -> Ipv6Addr {
+    let IpAddr::V6(network) = LOCAL_RANGE6.addr() else { return Ipv6Addr::UNSPECIFIED };
+    Ipv6Addr::from(u128::from(network) | u128::from(u32::from(address)))
 }
 
 /// An address of [`LOCAL_RANGE`] for each of `wanting`, none of them in `given` (the addresses that Services state
