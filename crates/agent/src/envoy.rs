@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::Admin;
-use crate::process::{Process, Restart, SpawnError};
+use crate::process::{Output, Process, SpawnError};
 
 /// Envoy ends within milliseconds of SIGTERM; past this it is killed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -47,14 +47,11 @@ impl Envoy {
         args.extend(fixed.split_ascii_whitespace().map(OsString::from));
         args.push(drain_seconds.into());
         Process {
-            name: "Envoy".to_owned(),
-            program: self.binary,
             args,
-            env: Vec::new(),
-            log: Some(self.log),
+            output: Output::File(self.log),
             user: self.user,
-            restart: Restart::Always,
             grace: GRACE,
+            ..Process::new("Envoy", self.binary)
         }
     }
 }

@@ -18,6 +18,7 @@ mod backoff;
 mod bootstrap;
 mod bootstrap_static;
 mod envoy;
+mod privileges;
 mod process;
 mod stats_tags;
 pub mod status;
@@ -26,7 +27,8 @@ pub use admin::{Admin, AdminError, Ready};
 pub use backoff::Backoff;
 pub use bootstrap::{Bootstrap, Kind, Locality};
 pub use envoy::Envoy;
-pub use process::{Process, Restart, SpawnError};
+pub use privileges::Privileges;
+pub use process::{Output, Process, Restart, SpawnError, Started, Surroundings};
 
 /// Envoy's admin interface, on the pod's loopback only.
 pub const ADMIN_PORT: u16 = 15000;

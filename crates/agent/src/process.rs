@@ -1,9 +1,10 @@
-//! A program kept running: started, started again with back-off when it ends by itself, ended when told.
+//! A program run: started, waited for, ended when told; and one that is kept running, with back-off.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::future::Future;
-use std::path::PathBuf;
+use std::io::{self, PipeReader};
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::Backoff;
+use crate::privileges::Privileges;
 
 /// Why a program could not be started. Not the program's fault; trying again helps only after a change.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +24,7 @@ pub enum SpawnError {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The program cannot be executed.
     #[error("cannot run {program}: {source}")]
@@ -30,7 +32,7 @@ pub enum SpawnError {
         /// Which.
         program: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -43,7 +45,27 @@ pub enum Restart {
     OnFailure,
 }
 
-/// How to run one program. It inherits the namespaces of the thread that calls [`Process::keep`], and is
+/// Where a program's standard output and error go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Where the caller's go.
+    Inherited,
+    /// Appended to a file.
+    File(PathBuf),
+    /// Into one pipe, which whoever starts the program reads ([`Started::output`]).
+    Pipe,
+}
+
+/// What a program finds in its environment besides [`Process::env`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surroundings {
+    /// Everything the caller has.
+    Inherited,
+    /// Nothing.
+    Bare,
+}
+
+/// How to run one program. It inherits the namespaces of the thread that starts it, and is
 /// killed by the kernel when that thread ends: it never outlives its keeper, not even one that was killed.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -53,19 +75,53 @@ pub struct Process {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Added to the environment of the caller.
+    /// Its environment, beside `surroundings`.
     pub env: Vec<(String, String)>,
-    /// Standard output and error are appended to this file; without one, they are the caller's.
-    pub log: Option<PathBuf>,
-    /// User and group to run as, if not the caller's own.
+    /// What else is in its environment.
+    pub surroundings: Surroundings,
+    /// Where it starts, if not where the caller is.
+    pub directory: Option<PathBuf>,
+    /// Where what it writes goes.
+    pub output: Output,
+    /// User and group to run as, if not the caller's own: in a user namespace that maps a single user there
+    /// is no other.
     pub user: Option<u32>,
+    /// What it may do beyond what its user may.
+    pub privileges: Privileges,
     /// When to start it again.
     pub restart: Restart,
     /// Time between SIGTERM and SIGKILL.
     pub grace: Duration,
 }
 
+/// A program that runs. Dropping it kills the program.
+#[derive(Debug)]
+pub struct Started {
+    name: String,
+    child: Child,
+    /// Its process group, which it leads.
+    group: Option<Pid>,
+    output: Option<PipeReader>,
+}
+
 impl Process {
+    /// A program without arguments that inherits everything and is started again whenever it ends.
+    pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            surroundings: Surroundings::Inherited,
+            directory: None,
+            output: Output::Inherited,
+            user: None,
+            privileges: Privileges::Inherited,
+            restart: Restart::Always,
+            grace: Duration::from_secs(2),
+        }
+    }
+
     /// Keeps the program running until `stop`; then awaits `before_end` (unless the program ends
     /// meanwhile), and ends it. Fails only if the very first start fails: later ones are tried again.
     pub async fn keep(
@@ -74,74 +130,92 @@ impl Process {
         before_end: impl Future<Output = ()>,
     ) -> Result<(), SpawnError> {
         let mut backoff = Backoff::new();
-        let mut child = self.spawn()?;
+        let mut program = self.start()?;
         loop {
             let started = Instant::now();
             let status = tokio::select! {
                 () = stop.cancelled() => {
                     tokio::select! {
                         () = before_end => {}
-                        _ = child.wait() => {}
+                        _ = program.wait() => {}
                     }
-                    self.end(&mut child).await;
+                    program.end(self.grace).await;
                     return Ok(());
                 }
-                status = child.wait() => status,
+                status = program.wait() => status,
             };
             if self.is_done(status) {
                 stop.cancelled().await;
                 return Ok(());
             }
-            child = loop {
+            program = loop {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(backoff.after(started.elapsed())) => {}
                 }
-                match self.spawn() {
-                    Ok(child) => break child,
+                match self.start() {
+                    Ok(program) => break program,
                     Err(error) => tracing::warn!(%error, "{} was not started", self.name),
                 }
             };
         }
     }
 
-    fn spawn(&self) -> Result<Child, SpawnError> {
+    /// Starts the program, once.
+    pub fn start(&self) -> Result<Started, SpawnError> {
         let mut command = Command::new(&self.program);
         command.args(&self.args).stdin(Stdio::null()).kill_on_drop(true);
+        if self.surroundings == Surroundings::Bare {
+            command.env_clear();
+        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        if let Some(path) = &self.log {
-            let (out, err) =
-                open_log(path).map_err(|source| SpawnError::Log { path: path.clone(), source })?;
-            command.stdout(out).stderr(err);
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
         }
-        if let Some(id) = self.user {
-            command.uid(id).gid(id);
-        }
-        // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+        let exec = |source| SpawnError::Exec { program: self.program.clone(), source };
+        let output = self.connect(&mut command)?;
+        // A group of its own: a key press in the terminal is not its affair, and what it starts can be
+        // ended with it.
+        command.process_group(0);
+        let (privileges, user) = (self.privileges, self.user);
+        // SAFETY: between fork and exec the closure makes system calls and allocates nothing.
         unsafe {
-            command.pre_exec(|| {
-                rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-                    .map_err(std::io::Error::from)
+            command.pre_exec(move || {
+                privileges.enter(user)?;
+                // After the change of user, which forgets it.
+                rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+                Ok(())
             });
         }
-        command.spawn().map_err(|source| SpawnError::Exec { program: self.program.clone(), source })
+        let child = command.spawn().map_err(exec)?;
+        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        Ok(Started { name: self.name.clone(), child, group, output })
     }
 
-    /// Ends the process, the hard way if need be.
-    async fn end(&self, child: &mut Child) {
-        if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-            // It fails only if the process is gone, which is what is wanted.
-            let _ = rustix::process::kill_process(pid, Signal::TERM);
-        }
-        if tokio::time::timeout(self.grace, child.wait()).await.is_err() {
-            tracing::warn!("{} did not end within {:?} and is killed", self.name, self.grace);
-            let _ = child.kill().await;
+    fn connect(&self, command: &mut Command) -> Result<Option<PipeReader>, SpawnError> {
+        match &self.output {
+            Output::Inherited => Ok(None),
+            Output::File(path) => {
+                let (out, err) =
+                    open_log(path).map_err(|source| SpawnError::Log { path: path.clone(), source })?;
+                command.stdout(out).stderr(err);
+                Ok(None)
+            }
+            Output::Pipe => {
+                let exec = |source| SpawnError::Exec { program: self.program.clone(), source };
+                let (reader, writer) = io::pipe().map_err(exec)?;
+                command.stdout(writer.try_clone().map_err(exec)?).stderr(writer);
+                Ok(Some(reader))
+            }
         }
     }
 
     /// True if the program should not be started again.
-    fn is_done(&self, status: std::io::Result<ExitStatus>) -> bool {
-        let log = self.log.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    fn is_done(&self, status: io::Result<ExitStatus>) -> bool {
+        let log = match &self.output {
+            Output::File(path) => path.display().to_string(),
+            _ => String::new(),
+        };
         match status {
             Ok(status) if status.success() && self.restart == Restart::OnFailure => {
                 tracing::info!("{} has done its work", self.name);
@@ -159,7 +233,61 @@ impl Process {
     }
 }
 
-fn open_log(path: &std::path::Path) -> std::io::Result<(File, File)> {
+impl Started {
+    /// What it writes, if that goes into a pipe. The first caller has it.
+    pub fn output(&mut self) -> Option<PipeReader> {
+        self.output.take()
+    }
+
+    /// Its process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Waits for it to end by itself; what it has started and left behind is killed then, as with the first
+    /// process of a container. Dropping the future loses nothing.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await;
+        self.kill_group();
+        status
+    }
+
+    /// Asks it to end, and kills it if it has not after `grace`. Its status, if there is one.
+    pub async fn end(&mut self, grace: Duration) -> Option<ExitStatus> {
+        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            // It fails only if the process is gone, which is what is wanted.
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        }
+        match tokio::time::timeout(grace, self.wait()).await {
+            Ok(status) => status.ok(),
+            Err(_) => {
+                tracing::warn!("{} did not end within {grace:?} and is killed", self.name);
+                self.kill_group();
+                self.wait().await.ok()
+            }
+        }
+    }
+
+    /// Kills whatever is left of its process group, once: right after its end nobody else has the group's
+    /// number, and while one of its processes is there nobody else gets it.
+    fn kill_group(&mut self) {
+        if let Some(group) = self.group.take() {
+            // It fails only if nobody is left.
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // One that was waited for took its group with it.
+        if self.child.id().is_some() {
+            self.kill_group();
+        }
+    }
+}
+
+fn open_log(path: &Path) -> io::Result<(File, File)> {
     let out = OpenOptions::new().create(true).append(true).open(path)?;
     let err = out.try_clone()?;
     Ok((out, err))

@@ -9,6 +9,8 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ostro_names::limits;
 
 use crate::complaint::{Complaint, Severity};
@@ -17,6 +19,8 @@ use crate::object::{ObjectKey, Timestamp};
 use crate::text;
 use crate::tree::{Mark, Meaning, Node, Scalar, Value, quoted};
 use crate::virtual_service::StringMatch;
+use crate::volume::Base64;
+use crate::workload::Quantity;
 use crate::yaml::Fault;
 
 /// A value that a document can hold.
@@ -463,6 +467,32 @@ impl Decode for IntOrString {
             _ => {
                 at.refuse("a port's number or name");
                 Self::Int(0)
+            }
+        }
+    }
+}
+
+impl Decode for Base64 {
+    fn decode(at: &At<'_>) -> Self {
+        // Long values are folded over lines, as base64 tools print them.
+        let packed = |text: &str| text.split_ascii_whitespace().collect::<String>();
+        let bytes = at.text().and_then(|text| STANDARD.decode(packed(text)).ok());
+        Self(bytes.unwrap_or_else(|| {
+            at.complain("a value that is not", "base 64 (of a Secret: or text under stringData)");
+            Vec::new()
+        }))
+    }
+}
+
+impl Decode for Quantity {
+    fn decode(at: &At<'_>) -> Self {
+        match at.scalar() {
+            Some(scalar) if !matches!(scalar.meaning, Meaning::Null | Meaning::Bool(_)) => {
+                Self(scalar.text.to_string())
+            }
+            _ => {
+                at.refuse("an amount such as 2, 100m or 1Gi");
+                Self("0".to_owned())
             }
         }
     }

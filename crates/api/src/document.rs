@@ -10,7 +10,7 @@ use crate::mesh_config::MeshConfig;
 use crate::object::{Kind, Meta, Other, Spec, Timestamp};
 use crate::schema::schema;
 use crate::tree::Mark;
-use crate::workload::Workload;
+use crate::workload::{JobSpec, Workload};
 use crate::yaml::{Document, Place};
 use crate::{hosts, validate, yaml};
 use ostro_names::limits;
@@ -40,6 +40,7 @@ const KNOWN: &[Known] = &[
     known(Kind::Pod, "", &["v1"], true),
     known(Kind::ServiceAccount, "", &["v1"], true),
     known(Kind::ConfigMap, "", &["v1"], true),
+    known(Kind::Secret, "", &["v1"], true),
     known(Kind::EndpointSlice, "discovery.k8s.io", &["v1", "v1beta1"], true),
     known(Kind::Deployment, "apps", &["v1"], true),
     known(Kind::StatefulSet, "apps", &["v1"], true),
@@ -225,6 +226,7 @@ pub(crate) fn spec(at: &At<'_>, header: &Header) -> Spec {
         }
         Kind::Job => Spec::Workload(job(at)),
         Kind::ConfigMap => config_map(at, header),
+        Kind::Secret => Spec::Secret(Box::new(Decode::decode(at))),
         Kind::VirtualService => Spec::VirtualService(istio(at)),
         Kind::DestinationRule => Spec::DestinationRule(istio(at)),
         Kind::Gateway => Spec::Gateway(*istio(at)),
@@ -263,19 +265,23 @@ fn node_addresses(at: &At<'_>) -> Vec<NodeAddress> {
     status.read("addresses").unwrap_or_default()
 }
 
-/// A Job says `parallelism` where others say `replicas`.
+/// A Job has fields of its own, and says `parallelism` where others say `replicas`.
 fn job(at: &At<'_>) -> Box<Workload> {
     let mut workload: Box<Workload> = required(at);
-    workload.replicas = at.field("spec").read("parallelism");
+    let spec = at.field("spec");
+    if spec.is_set() {
+        workload.job = JobSpec::decode(&spec);
+        workload.replicas = workload.job.parallelism;
+    }
     workload
 }
 
-/// The ConfigMap `istio` is the mesh's settings; others are not acted upon.
+/// The ConfigMap `istio` is the mesh's settings; others are data.
 fn config_map(at: &At<'_>, header: &Header) -> Spec {
     let data = at.field("data");
     let mesh = data.field(MESH_CONFIG.1);
     if header.meta.name != MESH_CONFIG.0 || !mesh.is_set() {
-        return other(header);
+        return Spec::ConfigMap(Box::new(Decode::decode(at)));
     }
     let Some(scalar) = mesh.scalar().filter(|_| mesh.text().is_some()) else {
         mesh.refuse("YAML inside text: begin it with |");

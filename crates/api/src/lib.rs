@@ -28,6 +28,7 @@ mod unenforced;
 mod validate;
 mod value;
 pub mod virtual_service;
+pub mod volume;
 pub mod workload;
 mod yaml;
 

@@ -12,6 +12,7 @@ use crate::kubernetes::{EndpointSlice, Endpoints, Node, Service};
 use crate::mesh_config::MeshConfig;
 use crate::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::virtual_service::VirtualService;
+use crate::volume::{ConfigMap, Secret};
 use crate::workload::{Pod, Workload};
 
 /// An accepted object: parsed, complete, valid.
@@ -148,8 +149,10 @@ kinds! {
     ReplicaSet,
     /// batch
     Job,
-    /// v1; acted upon only as the mesh's settings
+    /// v1; the mesh's settings, or data for pods
     ConfigMap,
+    /// v1
+    Secret,
     /// networking.istio.io
     VirtualService,
     /// networking.istio.io
@@ -189,6 +192,10 @@ pub enum Spec {
     Workload(Box<Workload>),
     /// The ConfigMap `istio`.
     MeshConfig(Box<MeshConfig>),
+    /// Any other ConfigMap.
+    ConfigMap(Box<ConfigMap>),
+    /// Bytes for pods.
+    Secret(Box<Secret>),
     /// Routing.
     VirtualService(Box<VirtualService>),
     /// Policies of a host.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::kubernetes::TransportProtocol;
-use crate::schema::schema;
+use crate::schema::{choice, schema};
+use crate::volume::{Volume, VolumeMount};
 
 schema! {
     /// v1 Pod.
@@ -32,6 +33,14 @@ schema! {
         subdomain: String,
         /// Seconds between the stop signal and the kill; unset means 30.
         termination_grace_period_seconds: Option<u32>,
+        /// When its containers are started again; unset means always.
+        restart_policy: Option<RestartPolicy>,
+        /// What its containers may mount.
+        volumes: Vec<Volume>,
+        /// Environment variables tell of services; unset means yes.
+        enable_service_links: Option<bool>,
+        /// A token of its service account is mounted; unset means yes.
+        automount_service_account_token: Option<bool>,
     }
 
     /// A container.
@@ -58,6 +67,58 @@ schema! {
         restart_policy: String,
         /// Where it starts; empty means the image's.
         working_dir: String,
+        /// Environment from whole ConfigMaps and Secrets; `env` wins.
+        env_from: Vec<EnvFromSource>,
+        /// What it finds where.
+        volume_mounts: Vec<VolumeMount>,
+        /// What it may use.
+        resources: ResourceRequirements,
+    }
+
+    /// Environment from a whole ConfigMap or Secret.
+    slim struct EnvFromSource {
+        /// Precedes each name.
+        prefix: String,
+        /// Of a ConfigMap.
+        config_map_ref: Option<SourceRef>,
+        /// Of a Secret.
+        secret_ref: Option<SourceRef>,
+    }
+
+    /// A ConfigMap or Secret of the pod's namespace.
+    slim struct SourceRef {
+        /// Its name.
+        name: String,
+        /// It may be missing.
+        optional: bool,
+    }
+
+    /// One entry of a ConfigMap or Secret of the pod's namespace.
+    slim struct KeySelector {
+        /// The object's name.
+        name: String,
+        /// The entry's.
+        key: String,
+        /// Either may be missing.
+        optional: bool,
+    }
+
+    /// What a container may use, by resource.
+    slim struct ResourceRequirements {
+        /// At most.
+        limits: BTreeMap<String, Quantity>,
+        /// At least.
+        requests: BTreeMap<String, Quantity>,
+    }
+
+    /// What a container may use of one resource.
+    slim struct ResourceFieldSelector {
+        /// Empty means the one that asks.
+        container_name: String,
+        /// Such as `limits.cpu`.
+        resource: String,
+        /// Unit to count in, rounded up; unset means 1.
+        divisor: Option<Quantity>,
     }
 
     /// An environment variable.
@@ -74,6 +135,12 @@ schema! {
     slim struct EnvVarSource {
         /// A field of the pod.
         field_ref: Option<ObjectFieldSelector>,
+        /// What a container may use.
+        resource_field_ref: Option<ResourceFieldSelector>,
+        /// An entry of a ConfigMap.
+        config_map_key_ref: Option<KeySelector>,
+        /// An entry of a Secret.
+        secret_key_ref: Option<KeySelector>,
     }
 
     /// A field of the pod.
@@ -112,6 +179,8 @@ schema! {
         success_threshold: Option<u32>,
         /// In a row; unset means 3.
         failure_threshold: Option<u32>,
+        /// Seconds between the stop signal and the kill when it fails; unset means the pod's.
+        termination_grace_period_seconds: Option<u32>,
     }
 
     /// An HTTP GET.
@@ -124,6 +193,16 @@ schema! {
         host: String,
         /// HTTP (also when empty) or HTTPS.
         scheme: String,
+        /// Sent along.
+        http_headers: Vec<HttpHeader>,
+    }
+
+    /// A header of a probe.
+    slim struct HttpHeader {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
     }
 
     /// A connection.
@@ -187,6 +266,18 @@ schema! {
         selector: LabelSelector,
         /// What to make.
         template: PodTemplate,
+        /// Of a Job.
+        job: JobSpec,
+    }
+
+    /// What only Jobs have.
+    slim struct JobSpec {
+        /// Pods that must succeed; unset means one, or, with `parallelism`, any of them.
+        completions: Option<u32>,
+        /// Pods that run at a time; unset means 1.
+        parallelism: Option<u32>,
+        /// Failures before the Job gives up; unset means 6.
+        backoff_limit: Option<u32>,
     }
 
     /// A template of pods.
@@ -223,3 +314,19 @@ schema! {
         values: Vec<String>,
     }
 }
+
+choice! {
+    /// When containers are started again.
+    enum RestartPolicy {
+        /// However they ended.
+        Always = "Always",
+        /// Unless they ended with success.
+        OnFailure = "OnFailure",
+        /// Never.
+        Never = "Never",
+    }
+}
+
+/// An amount as it was written: `100m`, `1Gi`, `0.5`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Quantity(pub String);

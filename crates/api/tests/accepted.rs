@@ -224,13 +224,13 @@ fn kinds_we_do_not_act_on_are_named_with_their_group() {
     let all = objects(
         "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: g}, spec: {anything: [1]}}\n---\n\
          {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: r}}\n---\n\
-         {apiVersion: v1, kind: ConfigMap, metadata: {name: other}, data: {mesh: no}}\n",
+         {apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: c}, spec: {}}\n",
     );
     let keys: Vec<String> = all.iter().map(|object| object.key().to_string()).collect();
     let expected = [
         "Gateway.gateway.networking.k8s.io default/g",
         "ClusterRole.rbac.authorization.k8s.io r",
-        "ConfigMap default/other",
+        "PersistentVolumeClaim default/c",
     ];
     assert_eq!(keys, expected);
     assert!(all.iter().all(|object| matches!(object.spec, Spec::Other(_))));
@@ -287,4 +287,35 @@ fn security_that_is_not_enforced_is_named() {
                  resolution: DYNAMIC_DNS, location: MESH_EXTERNAL, ports: [{number: 443, name: tls, protocol: TLS}]}}";
     assert!(named(entry)[0].contains("spec.resolution: DYNAMIC_DNS"));
     assert!(named(VIRTUAL_SERVICE).is_empty());
+}
+
+#[test]
+fn config_maps_and_secrets_are_data() {
+    let all = objects(
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {a: one}, binaryData: {b: AAE=}}\n---\n\
+         {apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: b25l, b: dHdv}, stringData: {b: three}}\n",
+    );
+    let Spec::ConfigMap(map) = &all[0].spec else { panic!("{:?}", all[0].spec) };
+    assert_eq!(map.entries(), [("a", b"one".as_slice()), ("b", &[0, 1])].into());
+    let Spec::Secret(secret) = &all[1].spec else { panic!("{:?}", all[1].spec) };
+    assert_eq!(secret.entries(), [("a", b"one".as_slice()), ("b", b"three")].into());
+    assert!(!format!("{:?}", secret.data).contains("111"), "bytes are not shown");
+}
+
+#[test]
+fn a_job_has_its_own_fields() {
+    let object = one(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec:\n  completions: 3\n  parallelism: 2\n  backoffLimit: 1\n  \
+         template:\n    spec:\n      restartPolicy: Never\n      containers:\n      - name: c\n        image: x\n        \
+         resources: {limits: {cpu: 0.5, memory: 1Gi}}\n        volumeMounts: [{name: v, mountPath: /data}]\n      \
+         volumes: [{name: v, emptyDir: {}}]\n",
+    );
+    let Spec::Workload(workload) = object.spec else { panic!() };
+    let job = &workload.job;
+    assert_eq!((job.completions, job.parallelism, job.backoff_limit), (Some(3), Some(2), Some(1)));
+    let spec = &workload.template.spec;
+    assert_eq!(spec.restart_policy.map(|p| p.as_str()), Some("Never"));
+    assert!(spec.volumes[0].empty_dir.is_some() && spec.volumes[0].secret.is_none());
+    let limits = &spec.containers[0].resources.limits;
+    assert_eq!((limits["cpu"].0.as_str(), limits["memory"].0.as_str()), ("0.5", "1Gi"));
 }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ostro_agent::{Process, Restart};
+use ostro_agent::{Output, Process};
 use ostro_mesh::vip::LOCAL_RANGE;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -55,14 +55,10 @@ pub fn keep(mesh: &Place, ostro: &Path, paths: &[PathBuf], state: &Path, stop: C
     args.push("--file".into());
     args.extend(paths.iter().map(OsString::from));
     let process = Process {
-        name: "the control plane".to_owned(),
-        program: ostro.to_owned(),
         args,
-        env: Vec::new(),
-        log: Some(state.join("control.log")),
-        user: None,
-        restart: Restart::Always,
+        output: Output::File(state.join("control.log")),
         grace: GRACE,
+        ..Process::new("the control plane", ostro)
     };
     mesh.spawn(async move {
         if let Err(error) = process.keep(stop, std::future::ready(())).await {

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ostro_agent::{Admin, Envoy, Process, Ready, Restart, SpawnError, status};
+use ostro_agent::{Admin, Envoy, Output, Privileges, Process, Ready, Restart, SpawnError, status};
 use ostro_capture::Plan as Capture;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -187,18 +187,18 @@ async fn live(plan: PodPlan, drain: Duration, identity: Identity, stop: Cancella
     let mut programs = JoinSet::new();
     for (index, run) in plan.runs.iter().enumerate() {
         let process = Process {
-            name: format!("{} of {}", run.container, plan.name),
-            program: Inside::program(index),
             args: run.args.iter().map(OsString::from).collect(),
             env: run.env.clone().into_iter().collect(),
-            log: Some(Inside::file(&crate::cluster::log_name(run))),
+            output: Output::File(Inside::file(&crate::cluster::log_name(run))),
             user: identity.program_user(),
+            privileges: Privileges::Program,
             restart: if plan.workload.0 == ostro_api::Kind::Job {
                 Restart::OnFailure
             } else {
                 Restart::Always
             },
             grace: PROGRAM_GRACE,
+            ..Process::new(format!("{} of {}", run.container, plan.name), Inside::program(index))
         };
         programs.spawn(process.keep(programs_stop.clone(), std::future::ready(())));
     }

@@ -30,7 +30,13 @@ pub(crate) fn object(at: &At<'_>, meta: &Meta, spec: &Spec) {
         Spec::Gateway(gateway) => gateway::check(&inside, gateway),
         Spec::ServiceEntry(entry) => service_entry::check(&inside, meta, entry),
         Spec::WorkloadEntry(entry) => service_entry::workload_entry(&inside, entry),
-        Spec::MeshConfig(_) | Spec::Namespace | Spec::Node(_) | Spec::ServiceAccount | Spec::Other(_) => {}
+        Spec::MeshConfig(_)
+        | Spec::ConfigMap(_)
+        | Spec::Secret(_)
+        | Spec::Namespace
+        | Spec::Node(_)
+        | Spec::ServiceAccount
+        | Spec::Other(_) => {}
     }
 }
 
