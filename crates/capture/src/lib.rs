@@ -1,21 +1,33 @@
 //! Floor 3: which connections of a pod are turned to its proxy.
 //!
-//! A [`Plan`] says what is captured; [`redirect`] turns it into the text that `iptables-restore`
-//! loads inside the pod's network namespace.
+//! A [`Config`] says what is captured, in the terms of Istio's init program; [`Plan::new`] makes rules of it, in a
+//! language of our own ([`rules`]); two back ends write them down: [`nft`] tells the kernel through netlink,
+//! [`iptables`] makes text that `iptables-restore` reads.
 //!
-//! What this crate deliberately is not: it runs no program, opens no socket and enters no namespace.
-//! A plan is data and the rules are text, so both can be read, compared and tested without a kernel.
+//! What this crate deliberately is not: it enters no namespace and runs no program. Everything acts on the network
+//! namespace of the calling thread, so whoever wants rules in a pod calls from a thread that is in it. Calls
+//! are synchronous and short (a few system calls), fit for a task of a runtime.
 //!
 //! Invariants:
-//! * The proxy's own traffic, known by user or group id, is never captured as outbound traffic:
-//!   otherwise it would be sent to itself for ever.
-//! * The same plan gives the same text.
+//! * The proxy's own traffic, known by user or group id or by its sockets' mark, is never captured as outbound
+//!   traffic: otherwise it would be sent to itself for ever.
+//! * The same configuration gives the same rules.
+//! * Rules come into force whole or not at all, also when they replace others.
 
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod iptables;
+pub mod netlink;
+pub mod nft;
 mod plan;
-mod redirect;
+mod routing;
+pub mod rules;
 
-pub use plan::{Plan, Ports, Ranges};
-pub use redirect::redirect;
+pub use config::{Config, Dns, Groups, Interception, Interface, Ports, Ranges};
+pub use netlink::NetlinkError;
+pub use plan::{ConfigError, Plan, Routing};
+pub use routing::RoutingError;
 
 /// User and group the proxy runs as; the rules know its traffic by it.
 pub const PROXY_ID: u32 = 1337;
@@ -28,3 +40,31 @@ pub const TUNNEL_PORT: u16 = 15008;
 /// Ports of the proxy itself that must stay reachable from outside the pod: Envoy's metrics, the
 /// readiness listener and the agent's status port.
 pub const PROXY_PORTS: [u16; 3] = [15090, 15021, 15020];
+
+/// Why a plan is not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Packet rules.
+    #[error(transparent)]
+    Rules(#[from] NetlinkError),
+    /// Routing.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
+}
+
+/// Brings a plan into force in the calling thread's network namespace by nftables, in place of an earlier one.
+/// Doing it twice is doing it once.
+pub fn apply(plan: &Plan) -> Result<(), ApplyError> {
+    // What the rules rely on comes first and goes last.
+    routing::apply(plan)?;
+    nft::apply(&plan.rules)?;
+    routing::remove_but(Some(plan))?;
+    Ok(())
+}
+
+/// Takes everything of ours out of the calling thread's network namespace; nothing there is fine.
+pub fn remove() -> Result<(), ApplyError> {
+    nft::remove()?;
+    routing::remove_but(None)?;
+    Ok(())
+}

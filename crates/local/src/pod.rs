@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ostro_agent::{Admin, Envoy, Output, Privileges, Process, Ready, Restart, SpawnError, status};
-use ostro_capture::Plan as Capture;
+use ostro_capture::Config as Capture;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -113,7 +113,11 @@ impl Pod {
         let place = open.await.map_err(|e| PodError::Place(io::Error::other(e)))?.map_err(PodError::Place)?;
         link::attach(mesh, &place, serial, ip).await?;
         if plan.proxy == Proxy::Sidecar {
-            rules::load(&place, &ostro_capture::redirect(&Capture::sidecar())).await?;
+            let capture = match settings.identity.mark() {
+                Some(mark) => Capture::sidecar().by_mark(mark),
+                None => Capture::sidecar(),
+            };
+            rules::load(&place, &capture).await?;
         }
         let (watching, stop) = (CancellationToken::new(), CancellationToken::new());
         let life = live(plan.clone(), settings.drain, settings.identity, stop.clone());

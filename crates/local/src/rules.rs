@@ -1,57 +1,36 @@
-//! Loading capture rules into a pod's network namespace, by the system's `iptables-restore`.
+//! Bringing capture rules into force in a pod's network namespace.
 
-use std::io;
-use std::process::Stdio;
-
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use ostro_capture::{ApplyError, Config, ConfigError, Plan};
 
 use crate::place::Place;
 
-const PROGRAM: &str = "iptables-restore";
-
-/// Why the rules are not in force. The machine's fault: a missing package or kernel feature.
+/// Why the rules are not in force.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
-    /// It could not be run.
-    #[error("cannot run {PROGRAM} (Debian package iptables): {0}")]
-    Run(#[source] io::Error),
-    /// It refused the rules.
-    #[error("{PROGRAM} refused the capture rules: {0}")]
-    Refused(String),
+    /// They make no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The kernel refused them. The machine's fault: permission, or a kernel feature.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The pod is going.
+    #[error("the pod went while its rules were loaded")]
+    Gone,
 }
 
-/// Loads rules, replacing those of the tables they name.
-pub async fn load(place: &Place, rules: &str) -> Result<(), RulesError> {
-    let rules = rules.to_owned();
-    let loaded = place.spawn(async move { run(&rules).await });
-    loaded.await.map_err(|e| RulesError::Run(io::Error::other(e)))?
-}
-
-async fn run(rules: &str) -> Result<(), RulesError> {
-    let mut child = Command::new(PROGRAM)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(RulesError::Run)?;
-    if let Some(mut input) = child.stdin.take() {
-        // If it ends early, its own words say more than the broken pipe.
-        let _ = input.write_all(rules.as_bytes()).await;
-    }
-    let output = child.wait_with_output().await.map_err(RulesError::Run)?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(RulesError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
-    }
+/// Brings rules into force, in place of those of an earlier configuration.
+pub async fn load(place: &Place, config: &Config) -> Result<(), RulesError> {
+    let plan = Plan::new(config)?;
+    // A few system calls on the pod's own thread, whose namespace they act on.
+    let applied = place.spawn(async move { ostro_capture::apply(&plan) });
+    Ok(applied.await.map_err(|_| RulesError::Gone)??)
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use ostro_capture::{INBOUND_PORT, OUTBOUND_PORT, Plan, redirect};
+    use ostro_capture::{INBOUND_PORT, OUTBOUND_PORT};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -80,7 +59,7 @@ mod tests {
         link::attach(&mesh, &pod, 1, POD).await.unwrap();
         let peer = Place::open("peer", || Ok(())).unwrap();
         link::attach(&mesh, &peer, 2, PEER).await.unwrap();
-        load(&pod, &redirect(&Plan::sidecar())).await.unwrap();
+        load(&pod, &Config::sidecar()).await.unwrap();
 
         let outbound = listen(&pod, OUTBOUND_PORT).await;
         let inbound = listen(&pod, INBOUND_PORT).await;
@@ -94,9 +73,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rules_that_make_no_sense_are_refused_in_iptables_own_words() {
+    async fn a_configuration_that_makes_no_sense_is_refused() {
         let pod = Place::open("pod", || Ok(())).unwrap();
-        let error = load(&pod, "*nat\n-A NOWHERE -j RETURN\nCOMMIT\n").await.unwrap_err();
-        assert!(matches!(&error, RulesError::Refused(text) if text.contains("line 2")), "{error}");
+        let nobody = Config { proxy_uids: vec![], proxy_gids: vec![], ..Config::sidecar() };
+        assert!(matches!(load(&pod, &nobody).await, Err(RulesError::Config(_))));
     }
 }
