@@ -16,7 +16,8 @@
 //! * [`program`], [`pod`]: processes, and the life of a pod;
 //! * [`control`]: the control plane process; [`expose`]: the way in from the host;
 //! * [`cluster`]: the files that tell the control plane about pods;
-//! * [`runner`]: the loop that holds all this together.
+//! * [`runner`]: the loop that holds all this together;
+//! * [`meshes`], [`api`]: where a mesh of some name is, and how a running one is asked and told.
 //!
 //! Invariants:
 //! * The host's own interfaces, routes and rules are never touched: everything is made inside namespaces of
@@ -24,6 +25,7 @@
 //! * Every process is started by a thread that lives as long as its pod, and is killed by the kernel should
 //!   that thread end: nothing outlives the runner, not even one that was killed.
 
+pub mod api;
 pub mod cluster;
 mod control;
 pub mod demo;
@@ -33,6 +35,7 @@ mod identity;
 pub mod images;
 mod ingress;
 pub mod link;
+pub mod meshes;
 mod node;
 pub mod place;
 pub mod plan;

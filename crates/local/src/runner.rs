@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ostro_api::{Object, ObjectKey, Spec};
 use ostro_sources::{Follower, Update};
@@ -26,7 +26,7 @@ use crate::place::Place;
 use crate::plan::{self, PlanError, PodName, PodPlan, Proxy};
 use crate::pod::{Pod, PodError, Report, Settings};
 use crate::services::{self, Live};
-use crate::status::{Phase, PodStatus, Status};
+use crate::status::{Phase, PodStatus, Status, now};
 
 /// Addresses 0 and 1 are the network's and the bridge's.
 const FIRST_HOST: u32 = 2;
@@ -401,6 +401,7 @@ impl Runner {
         let pods = self.running.values().map(|running| PodStatus {
             name: running.plan.name.clone(),
             workload: running.plan.workload.1.clone(),
+            kind: running.plan.workload.0.as_str().to_owned(),
             ip: running.ip,
             ip6: None,
             proxy: running.plan.proxy,
@@ -428,11 +429,6 @@ async fn due(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Seconds since the Unix epoch.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn entries(objects: &[Arc<Object>]) -> Vec<&ostro_api::service_entry::ServiceEntry> {

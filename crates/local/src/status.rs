@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -41,6 +42,8 @@ pub struct PodStatus {
     pub name: PodName,
     /// Name of the workload it is of.
     pub workload: String,
+    /// Kind of that workload.
+    pub kind: String,
     /// Its address.
     pub ip: Ipv4Addr,
     /// Its other address, in a mesh that has IPv6.
@@ -254,6 +257,11 @@ impl PodStatus {
     }
 }
 
+/// Seconds since the Unix epoch; 0 on a machine whose clock is before it.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +283,7 @@ mod tests {
         PodStatus {
             name: PodName { namespace: "shop".into(), name: "web-0".into() },
             workload: "web".into(),
+            kind: "Deployment".into(),
             ip: Ipv4Addr::new(10, 244, 0, 2),
             ip6: None,
             proxy: Proxy::Sidecar,

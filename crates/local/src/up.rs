@@ -4,31 +4,39 @@ use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ostro_sources::{Follower, Options as SourceOptions};
-use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::server::Desk;
+use crate::api::{self, view};
 use crate::cluster::ClusterDir;
 use crate::control;
 use crate::expose::expose;
 use crate::identity::Identity;
 use crate::images::Images;
 use crate::link::{self, GATEWAY, LinkError};
+use crate::meshes::{LOCK, SOCKET, try_lock};
 use crate::place::Place;
 use crate::pod::Settings;
 use crate::runner::Runner;
-use crate::status::Status;
+use crate::status::{self, Status};
 
 /// How long the start waits for the control plane to listen.
 const CONTROL_MAX: Duration = Duration::from_secs(5);
 
+/// How long somebody who only looks may hold the lock.
+const LOCK_MAX: Duration = Duration::from_millis(200);
+
 /// What to bring up, and with what.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What the mesh is called.
+    pub name: String,
     /// The user's files and directories.
     pub paths: Vec<PathBuf>,
     /// Directory for everything the mesh writes; one mesh at a time.
@@ -98,6 +106,7 @@ pub struct Mesh {
     status: watch::Receiver<Status>,
     ingress: SocketAddr,
     control_http: SocketAddr,
+    asked: CancellationToken,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -111,6 +120,8 @@ impl Mesh {
         let file_error = |path: PathBuf| move |source| UpError::File { path, source };
         let cluster_dir = state.join("cluster");
         let cluster = ClusterDir::empty(&cluster_dir).map_err(file_error(cluster_dir.clone()))?;
+        let socket = state.join(SOCKET);
+        let listener = api::server::listen(&socket).map_err(file_error(socket.clone()))?;
 
         let mesh = Place::open("ostro-mesh", || Ok(())).map_err(UpError::Place)?;
         link::ground(&mesh).await?;
@@ -123,6 +134,17 @@ impl Mesh {
         let control_http = listen(options.control_http, control_targets)?;
 
         let stop = CancellationToken::new();
+        let about = view::Mesh {
+            api: api::VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: options.name,
+            state: state.clone(),
+            followed: options.paths.clone(),
+            ingress,
+            control: control_http,
+            exposed: Vec::new(),
+            started: status::now(),
+        };
         let mut followed = options.paths.clone();
         followed.push(cluster_dir);
         control::keep(&mesh, &options.ostro, &followed, &state, stop.clone());
@@ -141,13 +163,19 @@ impl Mesh {
             identity: Identity::of_process(),
         };
         let (tell, status) = watch::channel(Status::default());
+        let asked = CancellationToken::new();
+        let desk = Arc::new(Desk::new(about, status.clone(), asked.clone()));
+        let answering = tokio::spawn(api::server::serve(listener, socket, desk, stop.clone()));
         let runner = Runner::new(mesh, settings, options.images, cluster, targets, tell);
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            runner.run(follower, stopped).await;
+            runner.run(follower, stopped.clone()).await;
+            stopped.cancel();
+            // A panic was reported where it happened.
+            let _ = answering.await;
             drop(lock);
         });
-        Ok(Self { status, ingress, control_http, stop, task })
+        Ok(Self { status, ingress, control_http, asked, stop, task })
     }
 
     /// Where the ingress gateway is reached from the host.
@@ -170,6 +198,11 @@ impl Mesh {
         let mut status = self.status.clone();
         let _ = tokio::time::timeout(limit, status.wait_for(Status::is_ready)).await;
         self.status()
+    }
+
+    /// Waits until somebody asks by the socket for the mesh to end (`ostro down`); it runs on until it is ended.
+    pub fn asked_to_end(&self) -> impl Future<Output = ()> + use<> {
+        self.asked.clone().cancelled_owned()
     }
 
     /// Waits for the mesh to end by itself, which it does only if files can no longer be followed.
@@ -211,16 +244,29 @@ fn lay_ground(state: &PathBuf) -> Result<File, UpError> {
         move |source| UpError::File { path, source }
     };
     fs::create_dir_all(state).map_err(fail(state))?;
-    let path = state.join("lock");
-    let lock = File::create(&path).map_err(fail(&path))?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Err(UpError::InUse(state.clone()));
-    }
+    let path = state.join(LOCK);
+    let lock = match take_lock(&path) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(UpError::InUse(state.clone())),
+        lock => lock.map_err(fail(&path))?,
+    };
     // Of an earlier run; its pods are gone.
     match fs::remove_dir_all(state.join("pods")) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(UpError::File { path: state.join("pods"), source })
         }
         _ => Ok(lock),
+    }
+}
+
+/// Takes the lock, whoever may be looking at it just now (commands do, for an instant).
+fn take_lock(path: &Path) -> io::Result<File> {
+    let begun = Instant::now();
+    loop {
+        match try_lock(path, true) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < LOCK_MAX => {
+                std::thread::yield_now();
+            }
+            lock => return lock,
+        }
     }
 }

@@ -51,6 +51,7 @@ impl Running {
         let any = || "127.0.0.1:0".parse().unwrap();
         let programs = program("ostro-sample").parent().unwrap().to_path_buf();
         let mesh = Mesh::start(Options {
+            name: "test".to_owned(),
             paths,
             state: directory.path().join("state"),
             images: Images::built_in().unwrap(),

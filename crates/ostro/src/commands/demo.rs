@@ -77,6 +77,7 @@ impl Args {
     fn options(&self, dir: &Path) -> Result<Options, Box<dyn std::error::Error + Send + Sync>> {
         let tools = Tools::find(self.envoy.clone())?;
         Ok(Options {
+            name: "demo".to_owned(),
             paths: Vec::new(),
             state: dir.join("state"),
             images: Images::built_in()?,

@@ -4,8 +4,11 @@
 //! a variant below, and an arm in [`Command::run`]. A command that needs the async runtime starts it with
 //! [`block_on`].
 
+mod common;
 mod control;
 mod demo;
+mod down;
+mod ps;
 mod up;
 mod validate;
 
@@ -28,6 +31,10 @@ pub enum Command {
     Demo(demo::Args),
     /// Runs a whole mesh on this machine, from files (needs root).
     Up(up::Args),
+    /// Lists the pods of a mesh, or the meshes that run.
+    Ps(ps::Args),
+    /// Ends a mesh, and removes what a killed one left.
+    Down(down::Args),
 }
 
 impl Command {
@@ -38,6 +45,8 @@ impl Command {
             Command::Validate(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Up(args) => args.run(),
+            Command::Ps(args) => args.run(),
+            Command::Down(args) => args.run(),
         }
     }
 }

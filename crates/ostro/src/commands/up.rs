@@ -2,10 +2,11 @@
 
 use super::Outcome;
 use ostro_local::images::Images;
+use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
 use ostro_local::sandbox;
 use ostro_local::tools::Tools;
 use ostro_local::up::{Mesh, Options};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,20 +16,26 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Files and directories to follow: Services, Deployments, VirtualServices...
-    #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "PATH")]
+    #[arg(short = 'f', long = "file", num_args = 1.., value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Where the mesh writes logs and what it remembers.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/ostro/local")]
-    state_dir: PathBuf,
+    /// What the mesh is called, to run several side by side.
+    #[arg(long, alias = "mesh", value_name = "MESH", default_value = DEFAULT_NAME)]
+    name: MeshName,
+    /// Where the mesh writes logs and what it remembers; kept when it ends [default: a directory that goes
+    /// with it].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// Which program stands in for an image; entries come before the built-in ones (samples/images.yaml).
     #[arg(long, value_name = "FILE")]
     images: Option<PathBuf>,
-    /// Where the ingress gateway is reached; port 0 takes one that is free.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    ingress: SocketAddr,
-    /// Where the control plane's metrics and debug pages are reached; port 0 takes one that is free.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15014")]
-    control_http: SocketAddr,
+    /// Where the ingress gateway is reached; port 0 takes one that is free [default: 127.0.0.1:8080; of a
+    /// mesh with a name of its own, 127.0.0.1:0].
+    #[arg(long, value_name = "ADDRESS")]
+    ingress: Option<SocketAddr>,
+    /// Where the control plane's metrics and debug pages are reached; port 0 takes one that is free [default:
+    /// 127.0.0.1:15014; of a mesh with a name of its own, 127.0.0.1:0].
+    #[arg(long, value_name = "ADDRESS")]
+    control_http: Option<SocketAddr>,
     /// Stock Envoy [default: OSTRO_ENVOY, else the one `cargo xtask setup` installs, else in PATH].
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
@@ -40,36 +47,48 @@ pub struct Args {
 impl Args {
     /// Brings the mesh up and holds it until SIGINT or SIGTERM.
     pub fn run(self) -> Outcome {
+        let ground = Meshes::of_this_user().lay(&self.name, self.state_dir.as_deref())?;
+        let (state, left) = (ground.dir.clone(), ground.clone());
         // Before the first thread.
-        sandbox::enter(|_| ())?;
-        super::block_on(self.hold())
+        if let Err(error) = sandbox::enter(move |_| left.release()) {
+            ground.release();
+            return Err(error.into());
+        }
+        super::block_on(self.hold(state))
     }
 
-    async fn hold(self) -> Outcome {
+    async fn hold(self, state: PathBuf) -> Outcome {
         let tools = Tools::find(self.envoy)?;
         let images = match &self.images {
             Some(path) => Images::read(path)?.then(Images::built_in()?),
             None => Images::built_in()?,
         };
+        let local = |port: u16| {
+            let port = if self.name.is_default() { port } else { 0 };
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+        };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut mesh = Mesh::start(Options {
+            name: self.name.to_string(),
             paths: self.paths,
-            state: self.state_dir,
+            state,
             images,
             ostro: tools.ostro,
             envoy: tools.envoy,
             programs: tools.programs,
-            ingress: self.ingress,
-            control_http: self.control_http,
+            ingress: self.ingress.unwrap_or_else(|| local(8080)),
+            control_http: self.control_http.unwrap_or_else(|| local(15014)),
             drain: Duration::from_secs(self.drain),
         })
         .await?;
+        let asked = mesh.asked_to_end();
         println!("ingress gateway: http://{}", mesh.ingress());
         println!("control plane:   http://{}", mesh.control_http());
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = asked => {}
             () = mesh.ended() => return Ok(ExitCode::FAILURE),
         }
         mesh.end().await;

@@ -44,6 +44,7 @@ impl Stage {
         let tools = Tools::find(None).map_err(|e| e.to_string())?;
         let any_port = ([127, 0, 0, 1], 0).into();
         let mesh = Mesh::start(Options {
+            name: "test".to_owned(),
             paths: vec![followed],
             state: dir.path().join("state"),
             images: Images::built_in().map_err(|e| e.to_string())?,

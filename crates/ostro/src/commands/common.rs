@@ -1,0 +1,78 @@
+//! What more than one subcommand needs: which mesh is meant, and how things are printed.
+
+use ostro_local::api::client::{Client, ClientError};
+use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
+use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Which mesh is meant.
+#[derive(clap::Args, Debug)]
+pub struct MeshArgs {
+    /// The mesh that is meant, of several that run on this machine.
+    #[arg(long = "name", alias = "mesh", value_name = "MESH", default_value = DEFAULT_NAME)]
+    pub name: MeshName,
+}
+
+impl MeshArgs {
+    /// The mesh, if it answers.
+    pub async fn open(&self) -> Result<Client, ClientError> {
+        Client::open(&Meshes::of_this_user(), &self.name).await
+    }
+}
+
+/// Prints what was made ready; that a reader has seen enough (`| head`) is no failure.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
+/// Columns as wide as what is in them, three blanks between; nothing after the last.
+pub fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("   ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Time since a moment (seconds since 1970), as `kubectl` writes it: `5s`, `3m`, `2h`, `4d`.
+pub fn age(started: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    span(now.saturating_sub(started))
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_lines_end_with_text() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        assert_eq!(columns(&[row(["A", "B"]), row(["long", ""])]), "A      B\nlong\n");
+    }
+
+    #[test]
+    fn spans_have_one_unit() {
+        assert_eq!([5, 119, 120, 7_200, 200_000].map(span), ["5s", "119s", "2m", "2h", "2d"]);
+    }
+}
