@@ -17,6 +17,11 @@
 //! * Everything that a proxy's answer can grow has a bound: edges, samples of an edge, lines of a screen.
 
 pub mod envoy_stats;
+pub mod events;
+pub mod live;
+pub mod log;
 pub mod model;
 pub mod render;
+mod rows;
 pub mod screen;
+pub mod terminal;

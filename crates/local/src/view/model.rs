@@ -14,6 +14,20 @@ pub const EDGES_MAX: usize = 4_096;
 /// Samples of one edge: one a second, and the one before the window.
 const SAMPLES_MAX: usize = 12;
 
+/// How a pod stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It does not take requests (yet).
+    #[default]
+    Waiting,
+    /// It takes requests.
+    Ready,
+    /// It has done its work, as a Job's pods do.
+    Done,
+    /// It is on its way out.
+    Ending,
+}
+
 /// A pod, as it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodRow {
@@ -27,9 +41,9 @@ pub struct PodRow {
     pub address: String,
     /// `sidecar`, `gateway` or `none`.
     pub proxy: &'static str,
-    /// It takes requests.
-    pub ready: bool,
-    /// One or a few words: `ready`, or what it waits for.
+    /// How it stands.
+    pub standing: Standing,
+    /// That in a few words: `ready`, or what it waits for.
     pub state: String,
     /// How often a program of it was started again.
     pub restarts: u32,
@@ -137,7 +151,17 @@ impl Model {
 
     /// Every file was read, there is a pod for everything they ask for, and all of them take requests.
     pub fn is_ready(&self) -> bool {
-        self.complete && self.pods.iter().all(|pod| pod.ready)
+        self.complete && self.pods.iter().all(|pod| pod.standing != Standing::Waiting)
+    }
+
+    /// There is a pod for everything that is asked for.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Rows of the longer table.
+    pub fn longest(&self, now: Duration) -> usize {
+        self.pods.len().max(self.edges(now).len())
     }
 
     /// Pods of which not every edge is kept, for want of room.
@@ -244,7 +268,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn pod(name: &str) -> PodRow {
-        PodRow { namespace: "default".into(), name: name.into(), ready: true, ..PodRow::default() }
+        PodRow { namespace: "default".into(), name: name.into(), ..PodRow::default() }
     }
 
     fn to(host: &str) -> Destination {

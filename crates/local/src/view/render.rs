@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{Edge, Model, PodRow, Tls};
+use super::model::{Edge, Model, PodRow, Standing, Tls};
 use super::screen::{Cell, Line, Screen, Side, Style, table};
 
 /// Pods that progress names as waited for, at most.
@@ -48,7 +48,7 @@ pub fn progress(model: &Model, frame: &Frame, elapsed: Duration, width: usize, h
     if model.pods().is_empty() {
         lines.push(Line::new(Style::Dim, "  reading files, starting the control plane"));
     }
-    let waiting: Vec<&PodRow> = model.pods().iter().filter(|pod| !pod.ready).collect();
+    let waiting: Vec<&PodRow> = model.pods().iter().filter(|pod| pod.standing == Standing::Waiting).collect();
     for pod in waiting.iter().take(WAITING_SHOWN) {
         let name = format!("  {}/{}: ", pod.namespace, pod.name);
         lines.push(Line::new(Style::Plain, &name).and(Style::Warn, &pod.state));
@@ -79,7 +79,8 @@ pub fn live(model: &Model, frame: &Frame, now: Duration, width: usize, height: u
 }
 
 fn ready_of(model: &Model) -> (usize, usize) {
-    (model.pods().iter().filter(|pod| pod.ready).count(), model.pods().len())
+    let counted = model.pods().iter().filter(|pod| pod.standing != Standing::Ending);
+    (counted.clone().filter(|pod| pod.standing != Standing::Waiting).count(), counted.count())
 }
 
 fn head(model: &Model, frame: &Frame, width: usize) -> Vec<Line> {
@@ -145,7 +146,11 @@ fn pods(model: &Model, width: usize) -> Vec<Line> {
         ("STATE", Side::Left),
     ];
     let row = |pod: &PodRow| -> Vec<Cell> {
-        let state = if pod.ready { Style::Good } else { Style::Warn };
+        let state = match pod.standing {
+            Standing::Ready => Style::Good,
+            Standing::Waiting => Style::Warn,
+            Standing::Done | Standing::Ending => Style::Dim,
+        };
         let restarts = if pod.restarts > 0 { Style::Warn } else { Style::Dim };
         vec![
             (Style::Plain, pod.name.clone()),
@@ -270,7 +275,7 @@ mod tests {
             workload: name.into(),
             address: "10.244.0.2".into(),
             proxy: "sidecar",
-            ready: state == "ready",
+            standing: if state == "ready" { Standing::Ready } else { Standing::Waiting },
             state: state.into(),
             restarts: 0,
         }
