@@ -193,6 +193,11 @@ impl Mesh {
         self.status.borrow().clone()
     }
 
+    /// The mesh now, and whenever it changes.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
     /// Waits until every pod takes requests; the status then, or after `limit` whatever it is.
     pub async fn ready(&self, limit: Duration) -> Status {
         let mut status = self.status.clone();

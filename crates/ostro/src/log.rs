@@ -1,12 +1,10 @@
 //! Log set-up, the same for every subcommand: to standard error, so that standard output stays the
-//! command's own.
+//! command's own; where a screen fills the terminal, onto that.
 
 use clap::{Args, ValueEnum};
+use ostro_local::view::log::Sink;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
-
-/// What is logged when neither `--log` nor `OSTRO_LOG` says otherwise.
-const DEFAULT_FILTER: &str = "info";
 
 /// The shape of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,20 +28,21 @@ pub struct LogArgs {
 
 /// Installs the process-wide subscriber. A filter that cannot be read is named and replaced by the
 /// default: a typing error in a log option must not keep a control plane down.
-pub fn init(args: &LogArgs) {
-    let wanted = args.filter.as_deref().unwrap_or(DEFAULT_FILTER);
+///
+/// `usual` is what is logged when neither `--log` nor `OSTRO_LOG` says otherwise.
+pub fn init(args: &LogArgs, usual: &str) {
+    let wanted = args.filter.as_deref().unwrap_or(usual);
     let (filter, complaint) = match EnvFilter::try_new(wanted) {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
+        Err(error) => (EnvFilter::new(usual), Some(error)),
     };
     let colours = std::io::stderr().is_terminal();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(|| Sink);
     match args.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
     if let Some(error) = complaint {
-        tracing::warn!(filter = wanted, %error, "log filter not understood, using `{DEFAULT_FILTER}`");
+        tracing::warn!(filter = wanted, %error, "log filter not understood, using `{usual}`");
     }
 }

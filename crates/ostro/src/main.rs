@@ -24,7 +24,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log::init(&cli.log);
+    log::init(&cli.log, cli.command.log_filter());
     match cli.command.run() {
         Ok(code) => code,
         Err(error) => {

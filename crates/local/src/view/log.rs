@@ -113,7 +113,8 @@ mod tests {
         assert_eq!(latest(5), ["WARN local: one", "ERROR local: three"]);
         assert_eq!(latest(1), ["ERROR local: three"]);
         for n in 0..HELD_MAX {
-            writeln!(sink, "2026-01-01T00:00:00Z ERROR local: {n}").unwrap();
+            let line = format!("2026-01-01T00:00:00Z ERROR local: {n}\n");
+            sink.write_all(line.as_bytes()).unwrap();
         }
         assert_eq!(latest(HELD_MAX + 10).len(), HELD_MAX);
         release();

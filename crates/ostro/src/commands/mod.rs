@@ -38,6 +38,14 @@ pub enum Command {
 }
 
 impl Command {
+    /// What is logged if nothing else is asked for. A mesh on this machine tells its story by itself.
+    pub fn log_filter(&self) -> &'static str {
+        match self {
+            Command::Up(_) | Command::Demo(_) => "warn",
+            _ => "info",
+        }
+    }
+
     /// Runs the chosen subcommand to its end.
     pub fn run(self) -> Outcome {
         match self {

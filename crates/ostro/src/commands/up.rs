@@ -6,6 +6,9 @@ use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
 use ostro_local::sandbox;
 use ostro_local::tools::Tools;
 use ostro_local::up::{Mesh, Options};
+use ostro_local::view::live::{Form, Show};
+use ostro_local::view::terminal::Remembered;
+use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,15 +45,25 @@ pub struct Args {
     /// Seconds that the proxy of a pod that goes away lets requests end.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     drain: u64,
+    /// A line for each change, also in a terminal (docs/local.md has the form).
+    #[arg(long, conflicts_with = "json")]
+    plain: bool,
+    /// A JSON object for each change, one a line.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Args {
-    /// Brings the mesh up and holds it until SIGINT or SIGTERM.
+    /// Brings the mesh up and holds it until SIGINT or SIGTERM, `ostro down`, or `q` in the live view.
     pub fn run(self) -> Outcome {
         let ground = Meshes::of_this_user().lay(&self.name, self.state_dir.as_deref())?;
-        let (state, left) = (ground.dir.clone(), ground.clone());
+        let (state, left, terminal) = (ground.dir.clone(), ground.clone(), Remembered::now());
         // Before the first thread.
-        if let Err(error) = sandbox::enter(move |_| left.release()) {
+        let cleanup = move |_| {
+            terminal.restore();
+            left.release();
+        };
+        if let Err(error) = sandbox::enter(cleanup) {
             ground.release();
             return Err(error.into());
         }
@@ -58,6 +71,41 @@ impl Args {
     }
 
     async fn hold(self, state: PathBuf) -> Outcome {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let interrupted = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        tokio::pin!(interrupted);
+        let (form, name) = (Form::choose(self.plain, self.json), self.name.to_string());
+        let options = self.options(state)?;
+        let mut show = Show::begin(&name, form)?;
+        let mut mesh = tokio::select! {
+            mesh = show.during(Mesh::start(options)) => mesh??,
+            () = &mut interrupted => return Ok(ExitCode::FAILURE),
+        };
+        show.address("ingress", format!("http://{}", mesh.ingress()))?;
+        show.address("control", format!("http://{}", mesh.control_http()))?;
+        let (status, asked) = (mesh.watch(), mesh.asked_to_end());
+        let stopped = async {
+            tokio::select! {
+                () = interrupted => {}
+                () = asked => {}
+            }
+        };
+        tokio::select! {
+            shown = show.hold(status, stopped) => drop(shown?),
+            () = mesh.ended() => return Ok(ExitCode::FAILURE),
+        }
+        mesh.end().await;
+        show.end()?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn options(self, state: PathBuf) -> Result<Options, Box<dyn Error + Send + Sync>> {
         let tools = Tools::find(self.envoy)?;
         let images = match &self.images {
             Some(path) => Images::read(path)?.then(Images::built_in()?),
@@ -67,9 +115,7 @@ impl Args {
             let port = if self.name.is_default() { port } else { 0 };
             SocketAddr::from((Ipv4Addr::LOCALHOST, port))
         };
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut mesh = Mesh::start(Options {
+        Ok(Options {
             name: self.name.to_string(),
             paths: self.paths,
             state,
@@ -81,17 +127,5 @@ impl Args {
             control_http: self.control_http.unwrap_or_else(|| local(15014)),
             drain: Duration::from_secs(self.drain),
         })
-        .await?;
-        let asked = mesh.asked_to_end();
-        println!("ingress gateway: http://{}", mesh.ingress());
-        println!("control plane:   http://{}", mesh.control_http());
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = asked => {}
-            () = mesh.ended() => return Ok(ExitCode::FAILURE),
-        }
-        mesh.end().await;
-        Ok(ExitCode::SUCCESS)
     }
 }
