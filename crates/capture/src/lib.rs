@@ -4,6 +4,9 @@
 //! language of our own ([`rules`]); two back ends write them down: [`nft`] tells the kernel through netlink,
 //! [`iptables`] makes text that `iptables-restore` reads.
 //!
+//! [`services`] is the other half of a pod's network: addresses of services that lead to endpoints, for those who have
+//! no proxy.
+//!
 //! What this crate deliberately is not: it enters no namespace and runs no program. Everything acts on the network
 //! namespace of the calling thread, so whoever wants rules in a pod calls from a thread that is in it. Calls
 //! are synchronous and short (a few system calls), fit for a task of a runtime.
@@ -23,6 +26,7 @@ pub mod nft;
 mod plan;
 mod routing;
 pub mod rules;
+pub mod services;
 
 pub use config::{Config, Dns, Groups, Interception, Interface, Ports, Ranges};
 pub use netlink::NetlinkError;

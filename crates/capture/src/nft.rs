@@ -266,7 +266,8 @@ fn lower_action(out: &mut Vec<Expr>, rule: &Rule) {
     }
 }
 
-fn protocol_number(protocol: Protocol) -> u8 {
+/// As IP headers have it.
+pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,

@@ -3,7 +3,7 @@
 use rustix::net::netlink;
 
 use super::attr::Writer;
-use super::expr::Expr;
+use super::expr::{Expr, Verdict};
 use super::socket::{ACK, APPEND, Answer, CREATE, Socket, message};
 use super::{Family, NetlinkError};
 
@@ -14,8 +14,12 @@ const END: u16 = 0x11;
 const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+const DELETE_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
 const DELETE_RULE: u16 = 8;
+const NEW_SET: u16 = 9;
+const NEW_ELEMENT: u16 = 12;
+const DELETE_ELEMENT: u16 = 14;
 /// Attribute that lists hold their members in.
 const LIST_ELEMENT: u16 = 1;
 
@@ -96,6 +100,54 @@ impl HookPoint {
     }
 }
 
+/// A set of keys, or with verdicts a map from keys to what becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Set<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Of what parts keys are made.
+    pub key: &'a [KeyPart],
+    /// Has every key a verdict?
+    pub verdicts: bool,
+}
+
+/// A part of a key. Each begins at a multiple of four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPart {
+    /// An IPv4 address.
+    Ipv4,
+    /// An IPv6 address.
+    Ipv6,
+    /// The number of a transport protocol.
+    Protocol,
+    /// A port.
+    Port,
+}
+
+impl KeyPart {
+    /// Bytes it takes, with what is between it and the next.
+    pub fn bytes(self) -> u32 {
+        if self == KeyPart::Ipv6 { 16 } else { 4 }
+    }
+
+    /// The type that `nft list` shows it as.
+    fn datatype(self) -> u32 {
+        match self {
+            KeyPart::Ipv4 => 7,
+            KeyPart::Ipv6 => 8,
+            KeyPart::Protocol => 12,
+            KeyPart::Port => 13,
+        }
+    }
+}
+
+/// Bits of one part's type in that of a key.
+const DATATYPE_BITS: u32 = 6;
+/// `NFT_SET_MAP`.
+const SET_MAP: u32 = 8;
+/// `NFT_DATA_VERDICT`.
+const SET_VERDICTS: u32 = 0xffff_ff00;
+
 /// What a message of a batch was about, for the day it is refused.
 #[derive(Debug)]
 struct Step {
@@ -164,6 +216,73 @@ impl Batch {
             w.text(1, table.name);
             w.text(2, chain);
         });
+    }
+
+    /// Deletes a chain, with its rules. Nothing may lead to it any more.
+    pub fn delete_chain(&mut self, table: TableRef<'_>, chain: &str) {
+        let what = format!("deleting chain {chain} of table {}", table.name);
+        self.push(DELETE_CHAIN, 0, table.family, Step { what, module: None }, |w| {
+            w.text(1, table.name);
+            w.text(3, chain);
+        });
+    }
+
+    /// Makes a set.
+    pub fn add_set(&mut self, table: TableRef<'_>, set: Set<'_>) {
+        let what = format!("set {} of table {}", set.name, table.name);
+        let datatype = set.key.iter().fold(0, |all, part| all << DATATYPE_BITS | part.datatype());
+        // Wanted unique within a batch; we refer to sets by name.
+        let id = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
+        self.push(NEW_SET, CREATE, table.family, Step { what, module: None }, |w| {
+            w.text(1, table.name);
+            w.text(2, set.name);
+            w.u32(3, if set.verdicts { SET_MAP } else { 0 });
+            w.u32(4, datatype);
+            w.u32(5, set.key.iter().map(|part| part.bytes()).sum());
+            if set.verdicts {
+                w.u32(6, SET_VERDICTS);
+            }
+            w.u32(10, id);
+        });
+    }
+
+    /// Puts a key into a set; into a map, with what becomes of the packet.
+    pub fn add_element(&mut self, table: TableRef<'_>, set: &str, key: &[u8], verdict: Option<&Verdict>) {
+        self.element(NEW_ELEMENT, CREATE, table, set, key, verdict);
+    }
+
+    /// Takes a key out of a set or map.
+    pub fn delete_element(&mut self, table: TableRef<'_>, set: &str, key: &[u8]) {
+        self.element(DELETE_ELEMENT, 0, table, set, key, None);
+    }
+
+    fn element(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        table: TableRef<'_>,
+        set: &str,
+        key: &[u8],
+        verdict: Option<&Verdict>,
+    ) {
+        let what = format!("a member of set {set} of table {}", table.name);
+        self.push(kind, flags, table.family, Step { what, module: None }, |w| {
+            w.text(1, table.name);
+            w.text(2, set);
+            w.nest(3, |w| {
+                w.nest(LIST_ELEMENT, |w| {
+                    w.nest(1, |w| w.put(1, key));
+                    if let Some(verdict) = verdict {
+                        w.nest(2, |w| w.nest(2, |w| verdict.write(w)));
+                    }
+                });
+            });
+        });
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> usize {
+        self.messages.len()
     }
 
     /// Is there nothing to do?

@@ -242,6 +242,8 @@ pub enum Expr {
     },
     /// Rewrites the source to that of the interface the packet leaves by.
     Masquerade,
+    /// Refuses the packet: its sender hears that nobody listens on the port.
+    Reject,
     /// Gives the packet to a transparent socket; ends the rule if there is none.
     Tproxy {
         /// IPv4 or IPv6.
@@ -268,6 +270,10 @@ pub enum LookupTo {
 
 /// `NFTA_FIB_F_DADDR`.
 const FIB_DESTINATION: u32 = 2;
+/// `NFT_REJECT_ICMPX_UNREACH`: by ICMP of the packet's own family.
+const REJECT_ICMPX: u32 = 2;
+/// `NFT_REJECT_ICMPX_PORT_UNREACH`.
+const REJECT_PORT: u8 = 1;
 /// `NFT_NG_RANDOM`.
 const RANDOM: u32 = 1;
 
@@ -287,6 +293,7 @@ impl Expr {
             Expr::Redirect { .. } => "redir",
             Expr::Nat { .. } => "nat",
             Expr::Masquerade => "masq",
+            Expr::Reject => "reject",
             Expr::Tproxy { .. } => "tproxy",
             Expr::Fib(..) => "fib",
             Expr::Socket(..) => "socket",
@@ -302,6 +309,7 @@ impl Expr {
             Expr::Redirect { .. } => Some("nft_redir"),
             Expr::Nat { .. } => Some("nft_nat"),
             Expr::Masquerade => Some("nft_masq"),
+            Expr::Reject => Some("nft_reject_inet"),
             Expr::Tproxy { .. } => Some("nft_tproxy"),
             Expr::Fib(..) => Some("nft_fib_inet"),
             Expr::Socket(..) => Some("nft_socket"),
@@ -389,6 +397,10 @@ impl Expr {
                 w.u32(1, u32::from(family.number()));
                 w.u32(3, port.number());
             }
+            Expr::Reject => {
+                w.u32(1, REJECT_ICMPX);
+                w.put(2, &[REJECT_PORT]);
+            }
             Expr::Fib(result, to) => {
                 w.u32(1, to.number());
                 w.u32(2, result.number());
@@ -458,6 +470,7 @@ impl Expr {
                 port: data.find(5).and_then(|port| Register::from_number(port.u32()?)),
             },
             "masq" => Expr::Masquerade,
+            "reject" if data.u32(1)? == REJECT_ICMPX && data.find(2)?.value == [REJECT_PORT] => Expr::Reject,
             "tproxy" if data.find(2).is_none() => Expr::Tproxy { family: family(1)?, port: register(3)? },
             "fib" if data.u32(3)? == FIB_DESTINATION => {
                 Expr::Fib(FibResult::from_number(data.u32(2)?)?, register(1)?)
