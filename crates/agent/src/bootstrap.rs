@@ -59,6 +59,8 @@ pub struct Bootstrap {
     pub xds: SocketAddr,
     /// The mark (`SO_MARK`) of everything the proxy sends, where capture rules know its traffic by that.
     pub mark: Option<u32>,
+    /// The name server it asks; none: those of `/etc/resolv.conf`.
+    pub dns: Option<SocketAddr>,
 }
 
 impl Bootstrap {
@@ -70,6 +72,14 @@ impl Bootstrap {
 
     /// The bootstrap as JSON.
     pub fn to_json(&self) -> Value {
+        let mut bootstrap = self.without_dns();
+        if let Some(server) = self.dns {
+            bootstrap["typed_dns_resolver_config"] = dns_resolver(server);
+        }
+        bootstrap
+    }
+
+    fn without_dns(&self) -> Value {
         json!({
             "node": self.node(),
             "admin": {
@@ -119,6 +129,17 @@ impl Bootstrap {
             "metadata": metadata,
         })
     }
+}
+
+/// Asks one name server, in the search domains of `/etc/resolv.conf`.
+fn dns_resolver(server: SocketAddr) -> Value {
+    json!({
+        "name": "envoy.network.dns_resolver.cares",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+            "resolvers": [bootstrap_static::address(&server.ip().to_string(), server.port())],
+        },
+    })
 }
 
 /// Everything else comes over one delta ADS stream. An initial fetch timeout of 0 means to wait for
@@ -193,6 +214,7 @@ mod tests {
             metadata: json!({"LABELS": {"app": "reviews"}}).as_object().unwrap().clone(),
             xds: "10.244.0.1:15010".parse().unwrap(),
             mark: None,
+            dns: None,
         }
     }
 

@@ -31,6 +31,12 @@ schema! {
         hostname: String,
         /// Domain under its headless service.
         subdomain: String,
+        /// Whose names it resolves: ClusterFirst (also when empty), ClusterFirstWithHostNet, Default, None.
+        dns_policy: String,
+        /// Added to what `dns_policy` says.
+        dns_config: Option<PodDnsConfig>,
+        /// Lines of its `/etc/hosts`.
+        host_aliases: Vec<HostAlias>,
         /// Seconds between the stop signal and the kill; unset means 30.
         termination_grace_period_seconds: Option<u32>,
         /// When its containers are started again; unset means always.
@@ -41,6 +47,32 @@ schema! {
         enable_service_links: Option<bool>,
         /// A token of its service account is mounted; unset means yes.
         automount_service_account_token: Option<bool>,
+    }
+
+    /// What a pod adds to its resolver's configuration.
+    slim struct PodDnsConfig {
+        /// Addresses of name servers.
+        nameservers: Vec<String>,
+        /// Domains to try names in.
+        searches: Vec<String>,
+        /// Options of the resolver.
+        options: Vec<PodDnsConfigOption>,
+    }
+
+    /// An option of a resolver.
+    slim struct PodDnsConfigOption {
+        /// Such as `ndots`.
+        name: String,
+        /// Unset or empty: it has none.
+        value: String,
+    }
+
+    /// A line of `/etc/hosts`.
+    slim struct HostAlias {
+        /// An address.
+        ip: String,
+        /// Its names.
+        hostnames: Vec<String>,
     }
 
     /// A container.

@@ -15,7 +15,7 @@ use rustix::mount::{MountFlags, mount, mount_bind};
 
 /// Files of a pod's directory.
 pub const HOSTS: &str = "hosts";
-/// Empty: no name server beats one that does not answer.
+/// How it resolves names.
 pub const RESOLV: &str = "resolv.conf";
 /// Envoy's bootstrap.
 pub const BOOTSTRAP: &str = "envoy.json";

@@ -11,7 +11,7 @@
 //! The parts, pure ones first:
 //! * [`images`]: which program stands in for an image;
 //! * [`plan`]: the pods that a set of objects asks for;
-//! * [`services`]: addresses, endpoints and host names of services, given the pods;
+//! * [`services`]: addresses and endpoints of services, given the pods; [`dns`]: names, and who answers for them;
 //! * [`place`], [`link`], [`capture`]: namespaces, their interfaces, their rules;
 //! * [`program`], [`pod`]: processes, and the life of a pod;
 //! * [`control`]: the control plane process; [`expose`]: the way in from the host;
@@ -29,6 +29,7 @@ pub mod api;
 pub mod cluster;
 mod control;
 pub mod demo;
+pub mod dns;
 mod expose;
 mod furnish;
 mod identity;

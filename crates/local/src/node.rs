@@ -28,6 +28,7 @@ pub fn bootstrap(plan: &PodPlan, ip: Ipv4Addr, xds: SocketAddr, mark: Option<u32
         metadata: metadata(plan, kind),
         xds,
         mark,
+        dns: Some(SocketAddr::new(xds.ip(), crate::dns::PROXY_PORT)),
     }
 }
 
@@ -59,6 +60,9 @@ fn metadata(plan: &PodPlan, kind: Kind) -> Map<String, Value> {
     say("POD_PORTS", json!(Value::from(ports).to_string()));
     if kind == Kind::Sidecar {
         say("INTERCEPTION_MODE", json!("REDIRECT"));
+        // The mesh's name server tells programs the automatic addresses of ServiceEntries' hosts.
+        say("DNS_CAPTURE", json!("true"));
+        say("DNS_AUTO_ALLOCATE", json!("true"));
     }
     metadata
 }

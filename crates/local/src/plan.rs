@@ -7,6 +7,7 @@ use ostro_api::workload::{Container, EnvVar, PodSpec, TemplateMeta};
 use ostro_api::{Kind, Object, Spec};
 use serde::{Deserialize, Serialize};
 
+use crate::dns::files::{DnsChoice, Policy, ResolvConf};
 use crate::images::{Images, Program, Stand};
 
 /// Most pods one workload may ask for on one machine.
@@ -88,8 +89,21 @@ pub struct PodPlan {
     pub containers: Vec<(String, String)>,
     /// Ports its containers tell of.
     pub ports: Vec<Port>,
-    /// Of a StatefulSet: the headless service it is named under.
+    /// Its name under `subdomain`, and its host name; empty: its host name is its name.
+    pub hostname: String,
+    /// The headless service it is named under.
     pub subdomain: String,
+    /// Whose names it resolves.
+    pub dns: DnsChoice,
+    /// Lines of its `/etc/hosts`: an address and its names.
+    pub host_aliases: Vec<(String, Vec<String>)>,
+}
+
+impl PodPlan {
+    /// What it calls itself.
+    pub fn host_name(&self) -> &str {
+        non_empty(&self.hostname).unwrap_or(&self.name.name)
+    }
 }
 
 /// Why a workload, or part of one, is not run. The user's to mend; nothing else is affected.
@@ -188,18 +202,49 @@ fn plan_workload(
             runs: runs.iter().map(|(container, program)| run(container, program, &name)).collect(),
             containers: spec.containers.iter().map(|c| (c.name.clone(), c.image.clone())).collect(),
             ports: spec.containers.iter().flat_map(|c| &c.ports).map(port).collect(),
+            hostname: hostname(object, spec, &name),
             subdomain: non_empty(&spec.subdomain).unwrap_or(subdomain).to_owned(),
+            dns: dns(spec),
+            host_aliases: spec.host_aliases.iter().map(|a| (a.ip.clone(), a.hostnames.clone())).collect(),
             name: name.clone(),
         };
         pods.insert(name, pod);
     }
 }
 
-/// StatefulSets number their pods; the others' names also say which template a pod is of.
+/// Pods of StatefulSets are known by their names, others only by one that they ask for.
+fn hostname(object: &Object, spec: &PodSpec, name: &PodName) -> String {
+    match object.meta.kind {
+        Kind::StatefulSet => name.name.clone(),
+        _ => spec.hostname.clone(),
+    }
+}
+
+fn dns(spec: &PodSpec) -> DnsChoice {
+    let policy = match spec.dns_policy.as_str() {
+        "Default" => Policy::Default,
+        "None" => Policy::None,
+        _ => Policy::ClusterFirst,
+    };
+    let option = |option: &ostro_api::workload::PodDnsConfigOption| match option.value.as_str() {
+        "" => option.name.clone(),
+        value => format!("{}:{value}", option.name),
+    };
+    let config = spec.dns_config.as_ref().map(|config| ResolvConf {
+        name_servers: config.nameservers.clone(),
+        search: config.searches.clone(),
+        options: config.options.iter().map(option).collect(),
+    });
+    DnsChoice { policy, config: config.unwrap_or_default() }
+}
+
+/// A pod written as such has its own name, StatefulSets number theirs; the others' names also say which template a pod is
+/// of.
 fn pod_name(object: &Object, hash: &str, replica: u32) -> String {
     let name = object.meta.name;
     match object.meta.kind {
         Kind::StatefulSet => format!("{name}-{replica}"),
+        Kind::Pod => name.to_string(),
         _ => format!("{name}-{hash}-{replica}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::dns::files::ResolvConf;
 use crate::furnish::{self, Furniture, Inside};
 use crate::identity::Identity;
 use crate::link::{self, LinkError};
 use crate::place::Place;
 use crate::plan::{PodName, PodPlan, Proxy};
-use crate::{node, rules};
+use crate::{dns, node, rules};
 
 /// How often a pod that is not ready is looked at.
 const LOOK_UNREADY: Duration = Duration::from_millis(50);
@@ -41,6 +42,8 @@ pub struct Settings {
     pub pods: PathBuf,
     /// The control plane's xDS address, as pods reach it.
     pub xds: SocketAddr,
+    /// How the host resolves names.
+    pub host_dns: ResolvConf,
     /// How long a proxy that goes away lets requests end.
     pub drain: Duration,
     /// Who everything runs as.
@@ -82,11 +85,9 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Pod {
     place: Place,
-    dir: PathBuf,
     watching: CancellationToken,
     stop: CancellationToken,
     ended: tokio::task::JoinHandle<()>,
-    hosts: String,
 }
 
 impl Pod {
@@ -95,17 +96,16 @@ impl Pod {
         settings: &Settings,
         plan: &PodPlan,
         (serial, ip): (u32, Ipv4Addr),
-        hosts: String,
         mesh: &Place,
         reports: mpsc::Sender<Report>,
     ) -> Result<Self, PodError> {
         let dir = settings.pods.join(plan.name.to_string());
-        prepare(&dir, plan, settings, ip, &hosts)?;
+        prepare(&dir, plan, settings, ip)?;
         let furniture = Furniture {
             dir: dir.clone(),
             envoy: settings.envoy.clone(),
             programs: programs(plan, settings),
-            hostname: plan.name.name.clone(),
+            hostname: plan.host_name().to_owned(),
         };
         let name = plan.name.name.clone();
         // Making namespaces blocks the thread that does it.
@@ -123,22 +123,12 @@ impl Pod {
         let life = live(plan.clone(), settings.drain, settings.identity, stop.clone());
         let ended = place.spawn(life);
         place.spawn(watching.clone().run_until_cancelled_owned(watch(plan.clone(), ip, reports)));
-        Ok(Self { place, dir, watching, stop, ended, hosts })
+        Ok(Self { place, watching, stop, ended })
     }
 
     /// Where the pod's sockets and processes are.
     pub fn place(&self) -> &Place {
         &self.place
-    }
-
-    /// Replaces the pod's `/etc/hosts`, if that changes it.
-    pub fn set_hosts(&mut self, hosts: String) -> io::Result<()> {
-        if self.hosts != hosts {
-            // In place: a rename would not be seen through the mount.
-            fs::write(self.dir.join(furnish::HOSTS), &hosts)?;
-            self.hosts = hosts;
-        }
-        Ok(())
     }
 
     /// Ends the pod: its proxy drains, then its programs end, then its namespaces go.
@@ -153,22 +143,18 @@ impl Pod {
     }
 }
 
-fn prepare(
-    dir: &Path,
-    plan: &PodPlan,
-    settings: &Settings,
-    ip: Ipv4Addr,
-    hosts: &str,
-) -> Result<(), PodError> {
+fn prepare(dir: &Path, plan: &PodPlan, settings: &Settings, ip: Ipv4Addr) -> Result<(), PodError> {
     let fail = |path: &Path| {
         let path = path.to_owned();
         move |source| PodError::File { path, source }
     };
     fs::create_dir_all(dir).map_err(fail(dir))?;
+    let mut addresses = vec![IpAddr::V4(ip)];
+    addresses.extend(link::has_ipv6().then_some(IpAddr::V6(link::v6(ip))));
     let bootstrap = node::bootstrap(plan, ip, settings.xds, settings.identity.mark()).to_json();
     for (name, text) in [
-        (furnish::HOSTS, hosts.to_owned()),
-        (furnish::RESOLV, String::new()),
+        (furnish::HOSTS, dns::files::hosts(plan, &addresses)),
+        (furnish::RESOLV, dns::files::resolv_conf(plan, settings.xds.ip(), &settings.host_dns)),
         (furnish::BOOTSTRAP, format!("{bootstrap:#}\n")),
     ] {
         let path = dir.join(name);

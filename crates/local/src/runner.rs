@@ -3,7 +3,7 @@
 //! Five things move it: files change, a pod was started (or was not), a pod tells of its readiness, a pod has
 //! ended, a pod that could not be started is due again. After each the same
 //! three steps follow: pods missing are started, pods too many are ended, and what everybody else needs to
-//! know (files for the control plane, host names, backends of exposed ports, status) is told anew, where it
+//! know (files for the control plane, names, backends of exposed ports, status) is told anew, where it
 //! differs. Pods are started beside each other, a few at a time, and only once everybody was told of them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostro_api::{Object, ObjectKey, Spec};
+use ostro_api::{Object, ObjectKey};
 use ostro_sources::{Follower, Update};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -19,9 +19,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{self, ClusterDir};
+use crate::dns::{self, Zone};
 use crate::images::Images;
 use crate::ingress;
-use crate::link::POD_NETWORK;
+use crate::link::{self, POD_NETWORK};
 use crate::place::Place;
 use crate::plan::{self, PlanError, PodName, PodPlan, Proxy};
 use crate::pod::{Pod, PodError, Report, Settings};
@@ -104,6 +105,7 @@ pub struct Runner {
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
     gone: (mpsc::Sender<PodName>, mpsc::Receiver<PodName>),
     ingress: watch::Sender<Vec<(Ipv4Addr, u16)>>,
+    names: watch::Sender<Arc<Zone>>,
     status: watch::Sender<Status>,
 }
 
@@ -115,6 +117,7 @@ impl Runner {
         images: Images,
         cluster: ClusterDir,
         ingress: watch::Sender<Vec<(Ipv4Addr, u16)>>,
+        names: watch::Sender<Arc<Zone>>,
         status: watch::Sender<Status>,
     ) -> Self {
         Self {
@@ -134,6 +137,7 @@ impl Runner {
             reports: mpsc::channel(REPORTS_MAX),
             gone: mpsc::channel(REPORTS_MAX),
             ingress,
+            names,
             status,
         }
     }
@@ -280,17 +284,15 @@ impl Runner {
         if new.is_empty() {
             return;
         }
-        let objects = self.all_objects();
         for name in new {
             let Some(running) = self.running.get(&name) else { continue };
             let (plan, at) = (running.plan.clone(), (running.serial, running.ip));
-            let hosts = self.hosts(&plan, at.1, &objects);
             let (settings, mesh) = (self.settings.clone(), self.mesh.clone());
             let (starts, reports) = (self.starts.clone(), self.reports.0.clone());
             self.starting.spawn(async move {
                 // The semaphore is never closed; were it, pods would only be started less orderly.
                 let _slot = starts.acquire_owned().await;
-                let result = Pod::start(&settings, &plan, at, hosts, &mesh, reports).await;
+                let result = Pod::start(&settings, &plan, at, &mesh, reports).await;
                 (plan.name, result)
             });
             if let Some(running) = self.running.get_mut(&name) {
@@ -352,12 +354,6 @@ impl Runner {
             .collect()
     }
 
-    fn hosts(&self, plan: &PodPlan, ip: Ipv4Addr, objects: &[Arc<Object>]) -> String {
-        let known = services::services(objects.iter().map(AsRef::as_ref));
-        let entries = entries(objects);
-        services::hosts(&known, &entries, &self.live(), (&plan.name.name, ip, &plan.name.namespace))
-    }
-
     /// Tells everybody what they need to know.
     fn tell(&mut self) {
         let objects = self.all_objects();
@@ -374,26 +370,18 @@ impl Runner {
             *old = backends;
             differs
         });
+        let zone = dns::zone(objects.iter().map(AsRef::as_ref), &live, link::has_ipv6());
+        self.names.send_if_modified(|old| {
+            let differs = **old != zone;
+            if differs {
+                *old = Arc::new(zone);
+            }
+            differs
+        });
         if let Err(error) = self.cluster.sync(&files) {
             tracing::error!(%error, "the control plane could not be told of pods");
         }
-        self.tell_hosts(&objects);
         self.tell_status(&objects);
-    }
-
-    fn tell_hosts(&mut self, objects: &[Arc<Object>]) {
-        let texts: Vec<(PodName, String)> = self
-            .running
-            .iter()
-            .map(|(name, running)| (name.clone(), self.hosts(&running.plan, running.ip, objects)))
-            .collect();
-        for (name, text) in texts {
-            if let Some(Stage::Up(pod)) = self.running.get_mut(&name).map(|running| &mut running.stage)
-                && let Err(error) = pod.set_hosts(text)
-            {
-                tracing::error!(pod = %name, %error, "host names were not renewed");
-            }
-        }
     }
 
     fn tell_status(&self, objects: &[Arc<Object>]) {
@@ -429,14 +417,4 @@ async fn due(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn entries(objects: &[Arc<Object>]) -> Vec<&ostro_api::service_entry::ServiceEntry> {
-    objects
-        .iter()
-        .filter_map(|object| match &object.spec {
-            Spec::ServiceEntry(entry) => Some(entry.as_ref()),
-            _ => None,
-        })
-        .collect()
 }

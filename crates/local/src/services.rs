@@ -1,12 +1,9 @@
-//! Services, given the pods that run: their addresses, their endpoints, and the names pods find them by.
-//! Pure.
+//! Services, given the pods that run: their addresses and their endpoints. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ostro_api::kubernetes::{IntOrString, Service, ServicePort, ServiceType, TransportProtocol};
-use ostro_api::service_entry::ServiceEntry;
 use ostro_api::{Object, Spec};
 use ostro_mesh::vip;
 use serde_json::{Value, json};
@@ -42,9 +39,9 @@ impl Live<'_> {
 
 /// A service and the place it was written at.
 pub struct Known<'a> {
-    namespace: &'static str,
-    name: &'static str,
-    service: &'a Service,
+    pub(crate) namespace: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) service: &'a Service,
 }
 
 /// The services among `objects`, by namespace and name.
@@ -177,12 +174,17 @@ pub fn endpoint_slices(services: &[Known<'_>], pods: &[Live<'_>]) -> BTreeMap<St
 
 /// As EndpointSlices call them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Family {
+pub(crate) enum Family {
     V4,
     V6,
 }
 
 impl Family {
+    /// Whose family is that of an address.
+    pub(crate) fn of(address: &IpAddr) -> Self {
+        if address.is_ipv6() { Self::V6 } else { Self::V4 }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Family::V4 => "IPv4",
@@ -192,22 +194,23 @@ impl Family {
 }
 
 /// The families a service asks for, by its addresses if it states them.
-fn families(service: &Service) -> BTreeSet<Family> {
+pub(crate) fn families(service: &Service) -> BTreeSet<Family> {
     let stated = std::iter::once(&service.cluster_ip).chain(&service.cluster_ips);
     let mut addresses: Vec<IpAddr> = stated.filter_map(|text| text.parse().ok()).collect();
     if addresses.is_empty() {
         addresses = vip::of_families(service, vip::LOCAL_RANGE.addr());
     }
-    addresses.iter().map(|address| if address.is_ipv6() { Family::V6 } else { Family::V4 }).collect()
+    addresses.iter().map(Family::of).collect()
 }
 
-fn selects(known: &Known<'_>, pod: &PodPlan) -> bool {
+/// Whether a pod is one of a service's.
+pub(crate) fn selects(known: &Known<'_>, pod: &PodPlan) -> bool {
     pod.name.namespace == known.namespace
         && known.service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
 }
 
 /// The pod's port behind a service's port; none if it is meant by a name the pod does not have.
-fn target(port: &ServicePort, pod: &PodPlan) -> Option<u16> {
+pub(crate) fn target(port: &ServicePort, pod: &PodPlan) -> Option<u16> {
     match &port.target_port {
         None => Some(port.port),
         Some(IntOrString::Int(number)) => Some(*number),
@@ -241,81 +244,6 @@ fn endpoint(pod: &Live<'_>, family: Family, service: &Service) -> Value {
         "nodeName": crate::cluster::NODE,
         "targetRef": {"kind": "Pod", "namespace": pod.plan.name.namespace, "name": pod.plan.name.name},
     })
-}
-
-/// `/etc/hosts` of a pod in `namespace` called `pod`: itself, then every service by every name that
-/// Kubernetes' DNS knows it by. A headless service is its ready pods.
-pub fn hosts(
-    services: &[Known<'_>],
-    entries: &[&ServiceEntry],
-    pods: &[Live<'_>],
-    (pod, pod_ip, namespace): (&str, Ipv4Addr, &str),
-) -> String {
-    let mut text = format!("127.0.0.1 localhost\n{pod_ip} {pod}\n");
-    let addresses = addresses(services);
-    for known in services {
-        let Known { namespace: home, name, service } = known;
-        let names = host_names(name, home, namespace);
-        if let Some(address) = addresses.get(&(*home, *name)) {
-            line(&mut text, *address, &names);
-        } else if service.r#type == ServiceType::ExternalName {
-            if let Some(address) = external(&service.external_name, &addresses) {
-                line(&mut text, address, &names);
-            }
-        } else {
-            headless(&mut text, known, pods, &names);
-        }
-    }
-    for entry in entries {
-        let address = entry.addresses.iter().find_map(|a| a.trim_end_matches("/32").parse::<Ipv4Addr>().ok());
-        let names: Vec<&str> =
-            entry.hosts.iter().map(AsRef::as_ref).filter(|h: &&str| !h.contains('*')).collect();
-        if let Some(address) = address
-            && !names.is_empty()
-        {
-            line(&mut text, address, &names.join(" "));
-        }
-    }
-    text
-}
-
-fn headless(text: &mut String, known: &Known<'_>, pods: &[Live<'_>], names: &str) {
-    let counts = |pod: &&Live<'_>| {
-        selects(known, pod.plan)
-            && !pod.terminating
-            && (pod.ready || known.service.publish_not_ready_addresses)
-    };
-    for pod in pods.iter().filter(counts) {
-        line(text, pod.ip, names);
-        if pod.plan.subdomain == known.name {
-            let own = &pod.plan.name.name;
-            let (service, namespace) = (known.name, known.namespace);
-            let names = format!(
-                "{own}.{service}.{namespace}.svc.{DOMAIN} {own}.{service}.{namespace}.svc {own}.{service}.{namespace} {own}.{service}"
-            );
-            line(text, pod.ip, &names);
-        }
-    }
-}
-
-fn line(text: &mut String, address: Ipv4Addr, names: &str) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "{address} {names}");
-}
-
-/// The address of the service of this mesh that an ExternalName is an alias of.
-fn external(host: &str, addresses: &BTreeMap<vip::ServiceName<'_>, Ipv4Addr>) -> Option<Ipv4Addr> {
-    let rest = host.trim_end_matches('.').strip_suffix(DOMAIN)?.strip_suffix(".svc.")?;
-    let (name, namespace) = rest.split_once('.')?;
-    addresses.get(&(namespace, name)).copied()
-}
-
-fn host_names(name: &str, home: &str, from: &str) -> String {
-    let mut names = format!("{name}.{home}.svc.{DOMAIN} {name}.{home}.svc {name}.{home}");
-    if home == from {
-        let _ = write!(names, " {name}");
-    }
-    names
 }
 
 /// Where the way in from outside leads: the HTTP port of the first service that selects a gateway, at its
@@ -460,27 +388,6 @@ spec:
             let slices = endpoint_slices(services, &leaving);
             let conditions = &slices["endpointslice.shop.web-1.json"]["endpoints"][0]["conditions"];
             assert_eq!(*conditions, json!({"ready": false, "serving": true, "terminating": true}));
-        });
-    }
-
-    #[test]
-    fn every_name_of_kubernetes_dns_is_in_the_hosts_file() {
-        with_mesh(|services, pods| {
-            let addresses = addresses(services);
-            assert_eq!(addresses[&("other", "fixed")], Ipv4Addr::new(10, 96, 7, 7));
-            let web = addresses[&("shop", "web")];
-            let text = hosts(services, &[], pods, ("web-0", Ipv4Addr::new(10, 244, 0, 2), "shop"));
-            let line = |name: &str| -> Vec<&str> {
-                let has = |l: &&str| l.split_ascii_whitespace().skip(1).any(|n| n == name);
-                text.lines().filter(has).filter_map(|l| l.split_ascii_whitespace().next()).collect()
-            };
-            let web = web.to_string();
-            for name in ["web", "web.shop", "web.shop.svc", "web.shop.svc.cluster.local", "alias"] {
-                assert_eq!(line(name), [web.as_str()], "{name}");
-            }
-            assert_eq!(line("db"), ["10.244.0.2"], "headless: the ready pods");
-            assert_eq!(line("fixed.other"), ["10.96.7.7"]);
-            assert!(line("fixed").is_empty(), "short names are of the pod's own namespace");
         });
     }
 }

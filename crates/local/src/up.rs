@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use crate::api::server::Desk;
 use crate::api::{self, view};
 use crate::cluster::ClusterDir;
 use crate::control;
+use crate::dns::{self, files::ResolvConf};
 use crate::expose::expose;
 use crate::identity::Identity;
 use crate::images::Images;
@@ -31,6 +32,9 @@ const CONTROL_MAX: Duration = Duration::from_secs(5);
 
 /// How long somebody who only looks may hold the lock.
 const LOCK_MAX: Duration = Duration::from_millis(200);
+
+/// How the host resolves names.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// What to bring up, and with what.
 #[derive(Clone, Debug)]
@@ -133,6 +137,14 @@ impl Mesh {
         let (_, control_targets) = watch::channel(vec![(GATEWAY, control::HTTP_PORT)]);
         let control_http = listen(options.control_http, control_targets)?;
 
+        let (names, zone) = watch::channel(Arc::default());
+        let host = tokio::runtime::Handle::current();
+        let mut addresses = vec![GATEWAY.into()];
+        addresses.extend(link::has_ipv6().then_some(IpAddr::V6(link::GATEWAY6)));
+        let name_server = dns::serve(&mesh, host, addresses, zone, RESOLV_CONF.into());
+        let dns_address = SocketAddr::from((GATEWAY, dns::PORT));
+        name_server.await.map_err(|source| UpError::Listen { address: dns_address, source })?;
+
         let stop = CancellationToken::new();
         let about = view::Mesh {
             api: api::VERSION,
@@ -159,6 +171,7 @@ impl Mesh {
             programs: options.programs,
             pods: state.join("pods"),
             xds: control::xds(),
+            host_dns: ResolvConf::parse(&fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
             drain: options.drain,
             identity: Identity::of_process(),
         };
@@ -166,7 +179,7 @@ impl Mesh {
         let asked = CancellationToken::new();
         let desk = Arc::new(Desk::new(about, status.clone(), asked.clone()));
         let answering = tokio::spawn(api::server::serve(listener, socket, desk, stop.clone()));
-        let runner = Runner::new(mesh, settings, options.images, cluster, targets, tell);
+        let runner = Runner::new(mesh, settings, options.images, cluster, targets, names, tell);
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             runner.run(follower, stopped.clone()).await;

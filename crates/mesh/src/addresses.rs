@@ -1,7 +1,7 @@
 //! Which objects want an address that nobody wrote: Services of a mesh that hands out cluster addresses, and hosts of
 //! ServiceEntries. [`vip`](crate::vip) decides who gets which.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -57,7 +57,11 @@ impl Addresses {
             let object = objects.get(key);
             match key.kind {
                 Kind::Service => self.settle_cluster_ip(*key, object.and_then(claim), &mut also),
-                _ => self.settle_auto(*key, object.map(auto_hosts).unwrap_or_default(), &mut also),
+                _ => self.settle_auto(
+                    *key,
+                    object.map(|object| auto_hosts(object)).unwrap_or_default(),
+                    &mut also,
+                ),
             }
         }
         dirty.append(&mut also);
@@ -114,6 +118,26 @@ impl Addresses {
     }
 }
 
+/// The automatic addresses of the hosts of ServiceEntries, by namespace and host: those that a mesh of these objects
+/// hands out. Pure.
+pub fn automatic_addresses<'a>(
+    objects: impl IntoIterator<Item = &'a Object>,
+) -> BTreeMap<(&'static str, &'static str), IpAddr> {
+    let mut declarations: BTreeMap<(Namespace, Host), u32> = BTreeMap::new();
+    let mut seats = Seats::new(AutoRange);
+    for object in objects {
+        for host in auto_hosts(object) {
+            let number = declarations.entry((object.meta.namespace, host)).or_default();
+            seats.admit((object.meta.namespace, host, *number), &mut BTreeSet::new());
+            *number += 1;
+        }
+    }
+    let address = |((namespace, host), number): ((Namespace, Host), u32)| {
+        Some(((namespace.as_str(), host.as_str()), seats.address(namespace, host, number)?))
+    };
+    declarations.into_iter().filter_map(address).collect()
+}
+
 /// What a Service asks of the range of cluster addresses.
 fn claim(object: &Arc<Object>) -> Option<Claim> {
     let Spec::Service(spec) = &object.spec else { return None };
@@ -128,7 +152,7 @@ fn claim(object: &Arc<Object>) -> Option<Claim> {
 }
 
 /// The hosts for which a ServiceEntry wants an automatic address.
-fn auto_hosts(object: &Arc<Object>) -> BTreeSet<Host> {
+fn auto_hosts(object: &Object) -> BTreeSet<Host> {
     let Spec::ServiceEntry(spec) = &object.spec else { return BTreeSet::new() };
     let declined = object.meta.labels.get(AUTO_ADDRESS_LABEL).is_some_and(|value| value == "false");
     if declined || !spec.addresses.is_empty() || spec.resolution == Resolution::None {

@@ -36,6 +36,7 @@ mod workloads;
 #[cfg(test)]
 mod testing;
 
+pub use addresses::automatic_addresses;
 pub use attr::{answer, matching_hosts};
 pub use changes::Changes;
 pub use key::{Key, KeyId};
