@@ -17,7 +17,7 @@ const ALIASES_MAX: usize = 8;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// It is answered.
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// Others know.
     Forward,
     /// The mesh has the aliases; others know what the last of them leads to.
@@ -55,7 +55,7 @@ impl Answer {
 /// Answers a question of class `IN`.
 pub fn answer(zone: &Zone, asker: Asker<'_>, query: &Query) -> Verdict {
     if matches!(query.query_type, RecordType::AXFR | RecordType::IXFR) {
-        return Verdict::Answer(Answer { code: ResponseCode::Refused, ..Answer::of(Vec::new()) });
+        return Verdict::Answer(Box::new(Answer { code: ResponseCode::Refused, ..Answer::of(Vec::new()) }));
     }
     match query.name.parse_arpa_name() {
         // Part of an address: a delegation, which is never ours.
@@ -91,9 +91,9 @@ fn forward(zone: &Zone, asker: Asker<'_>, query: &Query) -> Verdict {
             Found::Entry(_) | Found::Elsewhere if aliases.is_empty() => return Verdict::Forward,
             Found::Entry(_) | Found::Elsewhere => return Verdict::Follow { aliases, target: name },
         };
-        return Verdict::Answer(answer);
+        return Verdict::Answer(Box::new(answer));
     }
-    Verdict::Answer(Answer { code: ResponseCode::ServFail, ..Answer::of(Vec::new()) })
+    Verdict::Answer(Box::new(Answer { code: ResponseCode::ServFail, ..Answer::of(Vec::new()) }))
 }
 
 /// The records of a name of the mesh's own, after the aliases that led to it.
@@ -159,7 +159,7 @@ fn reverse(zone: &Zone, address: IpAddr, query: &Query) -> Verdict {
     let wanted = matches!(query.query_type, RecordType::PTR | RecordType::ANY);
     // `in-addr.arpa` or `ip6.arpa`.
     let apex = query.name.trim_to(2);
-    Verdict::Answer(match zone.find_address(address) {
+    Verdict::Answer(Box::new(match zone.find_address(address) {
         FoundAddress::Names(names) if wanted => {
             let record =
                 |name: &Name| Record::from_rdata(query.name.clone(), TTL, RData::PTR(PTR(name.clone())));
@@ -168,7 +168,7 @@ fn reverse(zone: &Zone, address: IpAddr, query: &Query) -> Verdict {
         FoundAddress::Names(_) => Answer::negative(ResponseCode::NoError, Vec::new(), &apex),
         FoundAddress::Nothing => Answer::negative(ResponseCode::NXDomain, Vec::new(), &apex),
         FoundAddress::Elsewhere => return Verdict::Forward,
-    })
+    }))
 }
 
 fn data(address: IpAddr) -> RData {

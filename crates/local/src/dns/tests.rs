@@ -434,3 +434,41 @@ fn pods_read_what_kubelet_writes() {
         assert!(hosts.ends_with("10.244.0.4\tplain\n"), "{hosts}");
     });
 }
+
+#[test]
+fn no_wrong_byte_makes_an_answer_longer_than_asked_for_or_none_at_all() {
+    let zone = mesh();
+    let asked = question("outside.shop.svc.cluster.local.", RecordType::A);
+    let mut questions = vec![asked.clone()];
+    let mut with_edns = question("_http._tcp.web.shop.svc.cluster.local.", RecordType::SRV);
+    with_edns.set_edns(Edns::new());
+    questions.push(with_edns);
+    for question in questions {
+        for bytes in spoilt(&question.to_vec().unwrap()) {
+            match step(&zone, Asker::default(), &bytes, Transport::Udp) {
+                Step::Drop => assert!(bytes.len() < 12 || bytes[2] & 0x80 != 0),
+                Step::Reply(reply) => assert!((12..=4096).contains(&reply.len())),
+                Step::Ask(pending) => assert!(Message::from_vec(pending.question()).is_ok()),
+            }
+        }
+    }
+    let Step::Ask(pending) = step(&zone, Asker::default(), &asked.to_vec().unwrap(), Transport::Udp) else {
+        panic!("others know")
+    };
+    for reply in spoilt(&Message::from_vec(pending.question()).unwrap().into_response().to_vec().unwrap()) {
+        assert!((12..=512).contains(&pending.answered(Some(reply)).len()));
+    }
+}
+
+/// The bytes cut at every place, and with every byte replaced by every other.
+fn spoilt(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let cut = (0..bytes.len()).map(|length| bytes[..length].to_vec());
+    let replaced = (0..bytes.len()).flat_map(|at| {
+        (0..=u8::MAX).map(move |byte| {
+            let mut spoilt = bytes.to_vec();
+            spoilt[at] = byte;
+            spoilt
+        })
+    });
+    cut.chain(replaced).collect()
+}

@@ -74,7 +74,7 @@ pub fn step(zone: &Zone, asker: Asker<'_>, bytes: &[u8], transport: Transport) -
         return Step::Reply(encode(&failure(&request, ResponseCode::Refused), limit));
     }
     match answer(zone, asker, query) {
-        Verdict::Answer(answer) => Step::Reply(encode(&own(&request, answer), limit)),
+        Verdict::Answer(answer) => Step::Reply(encode(&own(&request, *answer), limit)),
         Verdict::Forward => {
             let question = bytes.to_vec();
             Step::Ask(Box::new(Pending { request, limit, question, aliases: Vec::new() }))

@@ -91,6 +91,7 @@ mod tests {
         PodStatus {
             name: PodName { namespace: "default".into(), name: "web-0".into() },
             workload: "web".into(),
+            kind: "Deployment".into(),
             ip: Ipv4Addr::new(10, 244, 0, 2),
             ip6: None,
             proxy: Proxy::Sidecar,
