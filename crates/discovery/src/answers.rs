@@ -1,7 +1,7 @@
-//! What proxies answer, remembered where the answer depends on the mesh.
+//! What proxies answer, remembered per connection.
 //!
-//! Most questions are about the proxy alone and asked afresh. Some answers depend on the mesh too ("its namespace, if that
-//! namespace has a DestinationRule for this host"). Those are remembered per connection, with the keys they depend on:
+//! Most questions are about the proxy alone, and their answers never change. Some answers depend on the mesh too ("its
+//! namespace, if that namespace has a DestinationRule for this host"). Those are remembered with the keys they depend on:
 //! when such a key changes the question is put again, and only where the answer differs is anything resolved anew.
 //!
 //! Invariant (the contract of [`crate::Generator::answer`]): which keys an answer depends on is a function of question and proxy.
@@ -9,9 +9,10 @@
 use std::collections::HashMap;
 
 use ostro_mesh::{Answer, Attr, KeyId, Proxy};
+use ostro_names::Spreading;
 
 use crate::generator::Generator;
-use crate::readers::{Ids, Readers, Spread};
+use crate::readers::{Ids, Readers};
 
 /// A question, numbered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,13 +28,13 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
-    pub fn id(&mut self, question: Attr) -> AttrId {
-        if let Some(id) = self.ids.get(&question) {
+    pub fn id(&mut self, question: &Attr) -> AttrId {
+        if let Some(id) = self.ids.get(question) {
             return *id;
         }
         let id = AttrId(self.attrs.len() as u32);
         self.attrs.push(question.clone());
-        self.ids.insert(question, id);
+        self.ids.insert(question.clone(), id);
         id
     }
 
@@ -59,12 +60,13 @@ impl Questions {
     }
 }
 
-type Fast<K, V> = HashMap<K, V, std::hash::BuildHasherDefault<Spread>>;
+type Fast<K, V> = HashMap<K, V, Spreading>;
 
-/// One proxy's answers that depend on the mesh.
+/// One proxy's answers.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    known: Fast<AttrId, Answer>,
+    /// With whether they depend on the mesh.
+    known: Fast<AttrId, (Answer, bool)>,
     by_key: Fast<KeyId, Vec<AttrId>>,
 }
 
@@ -93,22 +95,20 @@ impl Asker<'_> {
         id: AttrId,
         question: &Attr,
     ) -> (Answer, bool) {
-        if let Some(answer) = self.answers.known.get(&id) {
-            return (*answer, true);
+        if let Some(known) = self.answers.known.get(&id) {
+            return *known;
         }
         let mut keys: Vec<KeyId> = Vec::new();
         let answer = generator.answer(world, self.proxy, question, &mut |key| keys.push(key));
-        if keys.is_empty() {
-            return (answer, false);
-        }
         keys.sort_unstable();
         keys.dedup();
-        self.answers.known.insert(id, answer);
+        let known = (answer, !keys.is_empty());
+        self.answers.known.insert(id, known);
         for key in keys {
             self.answers.by_key.entry(key).or_default().push(id);
             self.selection.insert(key, self.id);
         }
-        (answer, true)
+        known
     }
 
     /// Puts the questions again whose answers depend on `keys`; those answered differently now.
@@ -125,7 +125,7 @@ impl Asker<'_> {
         for id in concerned {
             let Some(question) = questions.attr(*id) else { continue };
             let answer = generator.answer(world, self.proxy, question, &mut |_| {});
-            if known.insert(*id, answer) != Some(answer) {
+            if known.insert(*id, (answer, true)) != Some((answer, true)) {
                 changed.push(*id);
             }
         }

@@ -10,10 +10,10 @@ use ostro_translate::{Part, ResourceType};
 use tokio::sync::mpsc;
 
 use crate::answers::Answers;
-use crate::cache::{Named, Rostered};
 use crate::ledger::{Ledger, Telling};
 use crate::order::{Channel, Channels, Order, Timing};
 use crate::resource::Resource;
+use crate::store::{Named, Rostered};
 use crate::subscriptions::Subscription;
 
 /// The transport of a stream.
@@ -60,7 +60,7 @@ pub(crate) struct Connection {
     pub clusters: Option<Membership>,
     pub listeners: Option<Membership>,
     pub order: Order,
-    /// What it answered, where that depends on the mesh.
+    /// What it answered.
     pub answers: Answers,
     pub outbound: mpsc::Sender<Outgoing>,
     /// When the oldest change arrived that it does not have yet.

@@ -1,11 +1,13 @@
 //! What builds resources: an interface, so that distribution can be tested with worlds of any shape.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use ostro_mesh::{Answer, Attr, KeyId, Proxy, Reads, Snapshot, View};
-use ostro_names::Name;
-use ostro_translate::{Part, ResourceType, Roster};
+use ostro_names::{Host, Name};
+use ostro_translate::{EncodedVirtualHost, Part, ResourceType, Roster};
 use prost::Message;
 
 /// Builds resources from a world for a proxy and says what it read.
@@ -26,14 +28,25 @@ pub trait Generator: Send + 'static {
         note: &mut dyn FnMut(KeyId),
     ) -> Answer;
 
-    /// The bytes of one resource; `None` if there is no such resource for this proxy.
+    /// The bytes of one resource; `None` if there is no such resource for this proxy. Virtual hosts that it joins come
+    /// from `virtual_hosts`; what those read is not among what it reports, except for the questions.
     fn content(
         &self,
         world: &Self::World,
         proxy: &Proxy,
+        virtual_hosts: &mut dyn VirtualHosts,
         kind: ResourceType,
         name: Name,
     ) -> (Option<Bytes>, Reads);
+
+    /// One virtual host, without its domains settled; `None` if there is none for this proxy.
+    fn virtual_host(
+        &self,
+        world: &Self::World,
+        proxy: &Proxy,
+        host: Host,
+        port: u16,
+    ) -> (Option<EncodedVirtualHost>, Reads);
 
     /// The parts of a wildcard type.
     fn roster(&self, world: &Self::World, proxy: &Proxy, kind: ResourceType) -> (Roster, Reads);
@@ -58,6 +71,26 @@ pub trait Generator: Send + 'static {
     }
 }
 
+/// Where a generator gets the virtual hosts that it joins.
+pub trait VirtualHosts {
+    /// What [`Generator::virtual_host`] gives for the world and the proxy that the resource is built for.
+    ///
+    /// Every question that was asked for it goes to `ask`, to be asked for the resource too: proxies share the resource
+    /// only if they agree on what is joined into it. The same question may be left out after the first time.
+    fn get(&mut self, host: Host, port: u16, ask: &mut dyn FnMut(&Attr)) -> Option<Arc<EncodedVirtualHost>>;
+}
+
+/// The same for `translate`, which asks through its view.
+struct ThroughView<'a>(&'a mut dyn VirtualHosts);
+
+impl ostro_translate::VirtualHosts for ThroughView<'_> {
+    fn get(&mut self, view: &View<'_>, host: Host, port: u16) -> Option<Arc<EncodedVirtualHost>> {
+        self.0.get(host, port, &mut |question| {
+            view.ask(question.clone());
+        })
+    }
+}
+
 /// The product's generator: `translate` over `mesh`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Translator;
@@ -79,12 +112,25 @@ impl Generator for Translator {
         &self,
         world: &Snapshot,
         proxy: &Proxy,
+        virtual_hosts: &mut dyn VirtualHosts,
         kind: ResourceType,
         name: Name,
     ) -> (Option<Bytes>, Reads) {
         let view = View::new(world, proxy);
-        let bytes = ostro_translate::content(&view, kind, name);
+        let bytes = ostro_translate::content_with(&view, &mut ThroughView(virtual_hosts), kind, name);
         (bytes, view.into_reads())
+    }
+
+    fn virtual_host(
+        &self,
+        world: &Snapshot,
+        proxy: &Proxy,
+        host: Host,
+        port: u16,
+    ) -> (Option<EncodedVirtualHost>, Reads) {
+        let view = View::new(world, proxy);
+        let virtual_host = ostro_translate::virtual_host(&view, host, port);
+        (virtual_host, view.into_reads())
     }
 
     fn roster(&self, world: &Snapshot, proxy: &Proxy, kind: ResourceType) -> (Roster, Reads) {

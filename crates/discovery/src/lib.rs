@@ -31,11 +31,12 @@ mod readers;
 mod resolve;
 mod resource;
 pub mod status;
+mod store;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
 
 pub use distributor::{Change, Handle, start};
-pub use generator::{Generator, Translator};
+pub use generator::{Generator, Translator, VirtualHosts};
 pub use order::Timing;
 pub use resource::Version;

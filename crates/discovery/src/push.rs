@@ -12,7 +12,7 @@ use ostro_telemetry::{Metrics, Trigger, Typed};
 use ostro_translate::ResourceType;
 use tokio::sync::mpsc;
 
-use crate::cache::{Cache, Item, Stale};
+use crate::cache::Cache;
 use crate::connection::{Connection, Outgoing, Response, Transport};
 use crate::distributor::Change;
 use crate::generator::Generator;
@@ -20,6 +20,7 @@ use crate::limits;
 use crate::order::{Send, Timing};
 use crate::readers::Readers;
 use crate::resolve::{Resolver, Tally};
+use crate::store::{Item, Stale};
 use crate::subscriptions::{Heard, Request, Verdict};
 
 /// The state.

@@ -4,9 +4,9 @@
 //! (its key) and at most twelve here, so at most sixteen.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
 
 use ostro_mesh::KeyId;
+use ostro_names::Spreading;
 
 /// Sets no larger than this are a plain list: no table, no slack.
 const LISTED: usize = 16;
@@ -17,7 +17,7 @@ pub(crate) enum Ids {
     #[default]
     Empty,
     List(Vec<u32>),
-    Table(HashSet<u32, BuildHasherDefault<Spread>>),
+    Table(HashSet<u32, Spreading>),
 }
 
 impl Ids {
@@ -72,30 +72,6 @@ impl Ids {
         };
         all.sort_unstable();
         all
-    }
-}
-
-/// Spreads small dense numbers over a table; they come from us, so nobody can choose them to collide.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 

@@ -11,11 +11,12 @@ use ostro_names::Name;
 use ostro_translate::{Part, ResourceType, Roster};
 
 use crate::answers::Asker;
-use crate::cache::{Cache, Item, Named, Rostered, Slot, Stale, Value};
+use crate::cache::Cache;
 use crate::connection::{Connection, Membership};
 use crate::generator::Generator;
 use crate::readers::Readers;
 use crate::resource::Resource;
+use crate::store::{Item, Named, Rostered, Slot, Stale, Value};
 
 /// What a change amounts to, over all connections.
 #[derive(Debug, Default)]
@@ -116,6 +117,8 @@ impl<G: Generator> Resolver<'_, G> {
         match item {
             Item::Roster(kind) => self.roster(connection, kind),
             Item::Names(kind, part) => self.names(connection, kind, part),
+            // The tables that join it are stale themselves.
+            Item::VirtualHost(..) => {}
             Item::Content(kind, name) => {
                 if connection.channels.of(kind).ledger.wanted(name).is_some() {
                     self.content(connection, kind, name);

@@ -3,4 +3,5 @@
 mod histories;
 mod peer;
 mod pushes;
+mod tables;
 pub mod toy;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use ostro_api::mesh_config::MeshConfig;
-use ostro_names::{Host, Name, Namespace};
+use ostro_names::{Host, Name, Namespace, Spreading};
 
 use crate::attr;
 use crate::key::{Key, KeyId};
@@ -31,7 +31,9 @@ pub struct Reads {
 
 #[derive(Default)]
 struct Recorder {
-    keys: HashSet<KeyId>,
+    keys: HashSet<KeyId, Spreading>,
+    /// The namespace itself was asked.
+    namespace: bool,
     asked: HashMap<Attr, Answer>,
     attrs: Vec<(Attr, Answer)>,
 }
@@ -67,18 +69,21 @@ impl<'a> View<'a> {
     /// Once the namespace itself is known, questions about it tell proxies apart no further: then the keys are noted
     /// instead.
     pub fn ask(&self, question: Attr) -> Answer {
-        if let Some(answer) = self.recorder.borrow().asked.get(&question) {
+        let mut recorder = self.recorder.borrow_mut();
+        if recorder.namespace && question.is_of_namespace() {
+            // As quickly answered as remembered.
+            let mut note = |key: Key| {
+                recorder.keys.insert(key.id());
+            };
+            return attr::answer(self.snapshot, self.proxy, &question, &mut note);
+        }
+        if let Some(answer) = recorder.asked.get(&question) {
             return *answer;
         }
-        let mut keys = Vec::new();
-        let answer = attr::answer(self.snapshot, self.proxy, &question, &mut |key| keys.push(key.id()));
-        let mut recorder = self.recorder.borrow_mut();
+        let answer = attr::answer(self.snapshot, self.proxy, &question, &mut |_| {});
+        recorder.namespace |= question == Attr::Namespace;
         recorder.asked.insert(question.clone(), answer);
-        if question.is_of_namespace() && recorder.asked.contains_key(&Attr::Namespace) {
-            recorder.keys.extend(keys);
-        } else {
-            recorder.attrs.push((question, answer));
-        }
+        recorder.attrs.push((question, answer));
         answer
     }
 

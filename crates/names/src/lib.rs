@@ -15,8 +15,10 @@
 //! * the empty string is number 0, which is also `Default`.
 
 pub mod limits;
+mod spread;
 mod table;
 
+pub use spread::{Spread, Spreading};
 pub use table::{NameError, interned};
 
 /// Declares newtypes over the intern table. Each is `Copy`, four bytes, ordered by string.

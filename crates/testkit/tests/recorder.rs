@@ -4,19 +4,22 @@
 //! 1. what differs had read a key that changed: no resource goes stale;
 //! 2. proxies that give the same answers have the same bytes: sharing is never wrong;
 //! 3. who shares a value that was built for another proxy learns of the change too, by what was read for the other or by
-//!    what its own answers depend on.
+//!    what its own answers depend on;
+//! 4. virtual hosts, which are kept apart from the tables that join them, are honest in the same way, and tables that are
+//!    joined of them are what they would be if everything were built on the spot.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use ostro_discovery::{Generator, Translator};
+use ostro_discovery::{Generator, Translator, VirtualHosts};
 use ostro_mesh::model::Locality;
-use ostro_mesh::{Change, Changes, KeyId, Mesh, Proxy, ProxyKind, Reads, Settings, Snapshot};
-use ostro_names::{Name, Namespace};
+use ostro_mesh::{Attr, Change, Changes, KeyId, Mesh, Proxy, ProxyKind, Reads, Settings, Snapshot, View};
+use ostro_names::{Host, Name, Namespace};
 use ostro_testkit::{ads, universe};
-use ostro_translate::{Part, ResourceType};
+use ostro_translate::{EncodedVirtualHost, Part, ResourceType};
 use proptest::prelude::*;
 
 /// Something that is generated.
@@ -24,6 +27,7 @@ use proptest::prelude::*;
 enum Item {
     Roster(ResourceType),
     Names(ResourceType, Part),
+    VirtualHost(Host, u16),
     Content(ResourceType, Name),
 }
 
@@ -32,7 +36,33 @@ enum Item {
 enum Value {
     Parts(BTreeSet<Part>),
     Names(Vec<Name>),
+    VirtualHost(Option<EncodedVirtualHost>),
     Content(Option<Bytes>),
+}
+
+/// Virtual hosts as the cache gives them: each built and noted for itself, its questions put to the table too.
+struct Apart<'a> {
+    world: &'a Snapshot,
+    proxy: &'a Proxy,
+    /// What the cache knows by the edge from the table to its virtual hosts.
+    keys: BTreeSet<KeyId>,
+    joined: BTreeSet<(Host, u16)>,
+}
+
+impl VirtualHosts for Apart<'_> {
+    fn get(&mut self, host: Host, port: u16, ask: &mut dyn FnMut(&Attr)) -> Option<Arc<EncodedVirtualHost>> {
+        let (virtual_host, reads) = Translator.virtual_host(self.world, self.proxy, host, port);
+        self.keys.extend(reads.keys);
+        self.joined.insert((host, port));
+        reads.attrs.iter().for_each(|(question, _)| ask(question));
+        virtual_host.map(Arc::new)
+    }
+}
+
+impl<'a> Apart<'a> {
+    fn new(world: &'a Snapshot, proxy: &'a Proxy) -> Self {
+        Apart { world, proxy, keys: BTreeSet::new(), joined: BTreeSet::new() }
+    }
 }
 
 type Built = (Value, Reads);
@@ -48,8 +78,16 @@ fn build(world: &Snapshot, proxy: &Proxy, item: Item) -> Built {
             let (names, reads) = Translator.part_names(world, proxy, kind, part);
             (Value::Names(names), reads)
         }
+        Item::VirtualHost(host, port) => {
+            let (virtual_host, reads) = Translator.virtual_host(world, proxy, host, port);
+            (Value::VirtualHost(virtual_host), reads)
+        }
         Item::Content(kind, name) => {
-            let (bytes, reads) = Translator.content(world, proxy, kind, name);
+            let mut apart = Apart::new(world, proxy);
+            let (bytes, mut reads) = Translator.content(world, proxy, &mut apart, kind, name);
+            let whole = ostro_translate::content(&View::new(world, proxy), kind, name);
+            assert_eq!(bytes, whole, "{item:?} of {} depends on who keeps its virtual hosts", proxy.id);
+            reads.keys.extend(apart.keys);
             (Value::Content(bytes), reads)
         }
     }
@@ -69,13 +107,20 @@ fn items(world: &Snapshot, proxy: &Proxy) -> BTreeSet<Item> {
             items.extend(names.into_iter().map(|name| Item::Content(kind, name)));
         }
     }
-    let named: Vec<Item> = items.iter().flat_map(|item| named_by(world, proxy, *item)).collect();
+    let named: BTreeSet<Item> = items.iter().flat_map(|item| named_by(world, proxy, *item)).collect();
+    let joined: Vec<Item> = named.iter().flat_map(|item| named_by(world, proxy, *item)).collect();
     items.extend(named);
+    items.extend(joined);
     items
 }
 
 fn named_by(world: &Snapshot, proxy: &Proxy, item: Item) -> Vec<Item> {
-    let Item::Content(kind, _) = item else { return Vec::new() };
+    let Item::Content(kind, name) = item else { return Vec::new() };
+    if kind == ResourceType::Route {
+        let mut apart = Apart::new(world, proxy);
+        Translator.content(world, proxy, &mut apart, kind, name);
+        return apart.joined.into_iter().map(|(host, port)| Item::VirtualHost(host, port)).collect();
+    }
     let (Value::Content(Some(bytes)), _) = build(world, proxy, item) else { return Vec::new() };
     let named = if kind == ResourceType::Cluster { ResourceType::Endpoint } else { ResourceType::Route };
     ads::references(kind, &bytes).into_iter().map(|name| Item::Content(named, name)).collect()

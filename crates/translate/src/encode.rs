@@ -21,6 +21,7 @@ use envoy_types::pb::google::protobuf::{
     self, Any, BoolValue, Struct, UInt32Value, UInt64Value, Value, value,
 };
 use ipnet::IpNet;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use prost::{Message, Name};
 
 /// The most entries [`sorted_map`] takes: finding a hasher costs the factorial of it, once per set of keys.
@@ -33,6 +34,18 @@ const KNOWN_KEY_SETS: usize = 1_024;
 /// A resource's bytes.
 pub fn bytes(message: &impl Message) -> Bytes {
     message.encode_to_vec().into()
+}
+
+/// Appends to an encoded message the start of a field of text, bytes or a message, which is to be followed by its
+/// `length` bytes.
+pub fn append_start(message: &mut Vec<u8>, field: u32, length: usize) {
+    encode_key(field, WireType::LengthDelimited, message);
+    encode_varint(length as u64, message);
+}
+
+/// Bytes of such a field with its start.
+pub fn field_len(field: u32, length: usize) -> usize {
+    key_len(field) + encoded_len_varint(length as u64) + length
 }
 
 /// A message with its type URL.

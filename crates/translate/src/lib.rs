@@ -39,6 +39,8 @@ use bytes::Bytes;
 use ostro_mesh::{Hosts, ProxyKind, View};
 use ostro_names::{Host, Name};
 
+pub use routes::virtual_host::{EncodedVirtualHost, OnTheSpot, VirtualHosts, encoded as virtual_host};
+
 /// The resource types that are served (CONTRACT 2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResourceType {
@@ -111,14 +113,24 @@ pub struct Roster {
 
 /// The bytes of the resource `name`, or `None` if there is no such resource for this proxy.
 pub fn content(view: &View<'_>, kind: ResourceType, name: Name) -> Option<Bytes> {
+    content_with(view, &mut OnTheSpot, kind, name)
+}
+
+/// As [`content`], with virtual hosts of sidecars from somewhere else.
+pub fn content_with(
+    view: &View<'_>,
+    virtual_hosts: &mut dyn VirtualHosts,
+    kind: ResourceType,
+    name: Name,
+) -> Option<Bytes> {
     match kind {
         ResourceType::Cluster => cluster::content(view, name),
         ResourceType::Endpoint => Some(endpoint::content(view, name)),
         ResourceType::Listener => listener::content(view, name),
-        ResourceType::Route => Some(encode::bytes(&match view.kind() {
-            ProxyKind::Sidecar => routes::sidecar::route_configuration(view, name),
-            ProxyKind::Router => gateway::route_configuration(view, name),
-        })),
+        ResourceType::Route => Some(match view.kind() {
+            ProxyKind::Sidecar => routes::sidecar::content(view, virtual_hosts, name),
+            ProxyKind::Router => encode::bytes(&gateway::route_configuration(view, name)),
+        }),
     }
 }
 

@@ -151,5 +151,14 @@ proptest! {
             prop_assert_eq!(&has, &expected, "{:?} in {}\n{:#?}", peer.transport, namespace, peer.log);
             prop_assert!(peer.warming.is_empty(), "still warming: {:?}", peer.warming);
         }
+        for id in net.peers.keys() {
+            net.distributor.disconnect(*id);
+        }
+        prop_assert_eq!(net.distributor.held(), 0, "what nobody holds is let go");
+        for kind in ["cds", "eds", "lds", "rds", "vhds"] {
+            let label = ostro_telemetry::Typed { r#type: kind };
+            prop_assert_eq!(net.metrics.index_edges.get_or_create(&label).get(), 0, "{}", kind);
+            prop_assert_eq!(net.metrics.resources.get_or_create(&label).get(), 0, "{}", kind);
+        }
     }
 }

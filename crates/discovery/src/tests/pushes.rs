@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ostro_mesh::{Answer, Attr, KeyId, Proxy, Reads};
-use ostro_names::Name;
+use ostro_names::{Host, Name};
 use ostro_translate::ResourceType::{self, Cluster, Endpoint, Listener, Route};
-use ostro_translate::{Part, Roster};
+use ostro_translate::{EncodedVirtualHost, Part, Roster};
 
 use super::peer::{Net, Taken};
 use super::toy::{Service, Toy, World};
 use crate::connection::Transport;
-use crate::generator::Generator;
+use crate::generator::{Generator, VirtualHosts};
 use crate::order::Timing;
 use crate::push::Distributor;
 
@@ -239,8 +239,8 @@ fn proxies_that_agree_share_one_resource() {
         net.connect(Transport::Delta, "other");
     }
     net.finish();
-    // Two rosters, two parts of each, two clusters, two assignments, two listeners, one route.
-    assert_eq!(net.metrics.cache_misses.get(), 2 + 4 + 2 + 2 + 2 + 1);
+    // Two rosters, two parts of each, two clusters, two assignments, two listeners, one route of two virtual hosts.
+    assert_eq!(net.metrics.cache_misses.get(), 2 + 4 + 2 + 2 + 2 + 1 + 2);
 }
 
 #[test]
@@ -399,13 +399,24 @@ impl Generator for Watching {
         &self,
         world: &Self::World,
         proxy: &Proxy,
+        virtual_hosts: &mut dyn VirtualHosts,
         kind: ResourceType,
         name: Name,
     ) -> (Option<Bytes>, Reads) {
         if kind == Route {
             self.seen.lock().unwrap().push(self.outbound.max_capacity() - self.outbound.capacity());
         }
-        Toy.content(world, proxy, kind, name)
+        Toy.content(world, proxy, virtual_hosts, kind, name)
+    }
+
+    fn virtual_host(
+        &self,
+        world: &Self::World,
+        proxy: &Proxy,
+        host: Host,
+        port: u16,
+    ) -> (Option<EncodedVirtualHost>, Reads) {
+        Toy.virtual_host(world, proxy, host, port)
     }
 
     fn roster(&self, world: &Self::World, proxy: &Proxy, kind: ResourceType) -> (Roster, Reads) {

@@ -1,5 +1,5 @@
 //! A world just rich enough: hosts with a cluster, endpoints and a listener each, subsets by namespace, one route
-//! that leads to every routed host.
+//! that joins the virtual hosts of all routed hosts, which differ by namespace where a rule is heavy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use ostro_mesh::{Answer, Attr, Hosts, Key, KeyId, Proxy, ProxyKind, Reads};
 use ostro_names::{Host, Name, Namespace};
-use ostro_translate::{Part, ResourceType, Roster};
+use ostro_translate::{EncodedVirtualHost, Part, ResourceType, Roster};
 use prost::Message;
 
-use crate::generator::Generator;
+use crate::generator::{Generator, VirtualHosts};
 
 /// One service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,9 +29,16 @@ pub struct World {
     pub services: BTreeMap<String, Service>,
     /// Hosts that the route leads to; only those that exist count.
     pub routed: BTreeSet<String>,
-    /// (client namespace, host): content of a rule, which changes the cluster and adds a subset.
+    /// (client namespace, host): content of a rule, which changes the cluster and adds a subset. One above
+    /// [`HEAVY`] changes the virtual host too.
     pub rules: BTreeMap<(String, String), u32>,
 }
+
+/// Virtual hosts read every rule and differ by those that are heavier.
+pub const HEAVY: u32 = 1;
+
+/// With more hosts, the route asks for the namespace itself, and questions about it become keys, as in `mesh`.
+const NARROW_HOSTS: usize = 2;
 
 impl World {
     fn hosts(&self) -> Hosts {
@@ -78,7 +85,7 @@ pub fn cluster(host: &str, subset: bool) -> Name {
 pub fn leads_to(bytes: &[u8]) -> Vec<Name> {
     let text = std::str::from_utf8(bytes).unwrap();
     let hosts = text.split_once(':').unwrap().1.split(',').filter(|host| !host.is_empty());
-    hosts.map(|host| cluster(host, false)).collect()
+    hosts.map(|host| cluster(host.split('=').next().unwrap(), false)).collect()
 }
 
 /// The proxy `id` in `namespace`.
@@ -118,11 +125,23 @@ impl<'a> Look<'a> {
         self.world.services.get(host)
     }
 
+    fn ask(&mut self, question: &Attr) -> Answer {
+        let keys = &mut self.reads.keys;
+        let mut read = Vec::new();
+        let answer =
+            Toy.answer(&Arc::new(self.world.clone()), self.proxy, question, &mut |key| read.push(key));
+        let attrs = &mut self.reads.attrs;
+        if question.is_of_namespace() && attrs.iter().any(|(asked, _)| *asked == Attr::Namespace) {
+            keys.extend(read);
+        } else if attrs.iter().all(|(asked, _)| asked != question) {
+            attrs.push((question.clone(), answer));
+        }
+        answer
+    }
+
     /// The rule of the proxy's namespace.
     fn rule(&mut self, host: &str) -> Option<u32> {
-        let question = Attr::RuleScope(Host::new(host));
-        let scope = Toy.answer(&Arc::new(self.world.clone()), self.proxy, &question, &mut |_| {});
-        self.reads.attrs.push((question, scope));
+        let scope = self.ask(&Attr::RuleScope(Host::new(host)));
         if scope.is_empty() {
             return None;
         }
@@ -148,7 +167,11 @@ impl Generator for Toy {
         question: &Attr,
         note: &mut dyn FnMut(KeyId),
     ) -> Answer {
-        let Attr::RuleScope(host) = question else { panic!("the toy does not ask {question:?}") };
+        let host = match question {
+            Attr::Namespace => return Name::new(proxy.namespace.as_str()),
+            Attr::RuleScope(host) => host,
+            other => panic!("the toy does not ask {other:?}"),
+        };
         note(Key::RuleHosts(proxy.namespace).id());
         let has = world.ruled(proxy.namespace.as_str()).contains(&host.as_str());
         Name::new(if has { proxy.namespace.as_str() } else { "" })
@@ -158,6 +181,7 @@ impl Generator for Toy {
         &self,
         world: &Arc<World>,
         proxy: &Proxy,
+        virtual_hosts: &mut dyn VirtualHosts,
         kind: ResourceType,
         name: Name,
     ) -> (Option<Bytes>, Reads) {
@@ -174,15 +198,32 @@ impl Generator for Toy {
             ResourceType::Listener => {
                 look.service(name.as_str()).map(|service| format!("{}:{name}", service.version).into_bytes())
             }
-            ResourceType::Route => {
-                look.note(Key::PublicRouteHosts);
-                let hosts: Vec<&str> = world.routed.iter().map(String::as_str).collect();
-                let hosts: Vec<&str> =
-                    hosts.into_iter().filter(|host| look.service(host).is_some()).collect();
-                Some(format!("route:{}", hosts.join(",")).into_bytes())
-            }
+            ResourceType::Route => Some(route_bytes(&mut look, virtual_hosts)),
         };
         look.done(bytes.map(Bytes::from))
+    }
+
+    fn virtual_host(
+        &self,
+        world: &Arc<World>,
+        proxy: &Proxy,
+        host: Host,
+        port: u16,
+    ) -> (Option<EncodedVirtualHost>, Reads) {
+        let mut look = Look { world, proxy, reads: Reads::default() };
+        if look.service(host.as_str()).is_none() {
+            return look.done(None);
+        }
+        let heavy = look.rule(host.as_str()).filter(|rule| *rule > HEAVY);
+        let virtual_host = EncodedVirtualHost {
+            host,
+            port,
+            body: format!("{host}={heavy:?}").into(),
+            claims: Vec::new(),
+            precedence: (false, None),
+            rule_hosts: Vec::new(),
+        };
+        look.done(Some(virtual_host))
     }
 
     fn roster(&self, world: &Arc<World>, proxy: &Proxy, kind: ResourceType) -> (Roster, Reads) {
@@ -216,6 +257,24 @@ impl Generator for Toy {
         names.sort_unstable();
         look.done(names)
     }
+}
+
+fn route_bytes(look: &mut Look<'_>, virtual_hosts: &mut dyn VirtualHosts) -> Vec<u8> {
+    look.note(Key::PublicRouteHosts);
+    if look.world.routed.len() > NARROW_HOSTS {
+        look.ask(&Attr::Namespace);
+    }
+    let mut bytes = b"route:".to_vec();
+    for host in &look.world.routed {
+        let virtual_host = virtual_hosts.get(Host::new(host), 80, &mut |question| {
+            look.ask(question);
+        });
+        if let Some(virtual_host) = virtual_host {
+            bytes.extend_from_slice(&virtual_host.body);
+            bytes.push(b',');
+        }
+    }
+    bytes
 }
 
 fn cluster_bytes(look: &mut Look<'_>, name: Name) -> Option<Vec<u8>> {

@@ -5,8 +5,8 @@
 //! tls rules, which become filter chains.
 //!
 //! Invariants:
-//! - a virtual host is a function of its host and port ([`virtual_host::draft`]); a route configuration only puts virtual
-//!   hosts side by side and settles who gets a domain that several claim;
+//! - a virtual host is a function of its host and port ([`virtual_host::encoded`]); a route configuration only joins
+//!   virtual hosts, which somebody else may have kept, and settles who gets a domain that several claim;
 //! - nothing comes out that Envoy refuses: one bad route would cost a proxy the whole configuration.
 
 mod action;
@@ -21,6 +21,7 @@ mod fraction;
 mod hash;
 mod headers;
 pub mod http;
+mod join;
 mod matching;
 mod retry;
 pub mod sidecar;

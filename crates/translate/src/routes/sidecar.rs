@@ -1,20 +1,23 @@
 //! Route configurations of sidecars by name: `<port>`, `<host>:<port>`, `http_proxy` (CONTRACT 2.4, 2.7).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::{
     DirectResponseAction, Route, RouteConfiguration, VirtualHost,
 };
 use ostro_api::mesh_config::OutboundMode;
 use ostro_mesh::View;
-use ostro_mesh::model::{Age, RouteRules};
 use ostro_names::{Host, Name};
 
-use super::virtual_host::{self, Draft};
+use super::domains::Domain;
+use super::join::{self, Member};
+use super::virtual_host::{EncodedVirtualHost, VirtualHosts};
 use super::{action, configuration, matching};
-use crate::names;
+use crate::{encode, names};
 
 /// The route configuration of the HTTP proxy port.
 pub const HTTP_PROXY: &str = "http_proxy";
@@ -48,58 +51,62 @@ impl RouteName {
     }
 }
 
-/// The route configuration of this name. A name that means nothing has an empty one, so that a listener that still refers
-/// to it is not stuck (CONTRACT 12.4).
-pub fn route_configuration(view: &View<'_>, name: Name) -> RouteConfiguration {
+/// The route configuration of this name, encoded. A name that means nothing has an empty one, so that a listener that
+/// still refers to it is not stuck (CONTRACT 12.4).
+pub fn content(view: &View<'_>, source: &mut dyn VirtualHosts, name: Name) -> Bytes {
     let text = name.as_str();
+    let head = configuration(text, Vec::new());
     match RouteName::parse(text) {
-        Some(RouteName::Port(port)) => configuration(text, by_port(view, port)),
+        Some(RouteName::Port(port)) => by_port(view, source, head, port),
         Some(RouteName::Service(host, port)) => {
-            let alone = virtual_host::draft(view, host, port);
-            configuration(text, alone.map(|draft| draft.with_domains(vec!["*".into()])).into_iter().collect())
+            let alone = source.get(view, host, port);
+            let member = |host| Member { host, domains: vec![Cow::Borrowed("*")] };
+            join::configuration(&head, alone.as_deref().map(member).as_slice(), None)
         }
-        Some(RouteName::HttpProxy) => RouteConfiguration {
-            // Here the port in the authority tells services apart.
-            ignore_port_in_host_matching: false,
-            ..configuration(text, http_proxy(view))
-        },
-        None => configuration(text, Vec::new()),
+        Some(RouteName::HttpProxy) => http_proxy(view, source, head),
+        None => encode::bytes(&head),
     }
 }
 
-fn by_port(view: &View<'_>, port: u16) -> Vec<VirtualHost> {
+fn by_port(view: &View<'_>, source: &mut dyn VirtualHosts, head: RouteConfiguration, port: u16) -> Bytes {
     if view.hosts_on_port(port).len() > NARROW_HOSTS {
         view.namespace();
     }
-    let plain = |draft: &Draft| draft.domains.iter().map(|d| (d.text.clone(), d.short)).collect();
-    finish(view, assign(drafts(view, port).into_values().collect(), plain))
+    let hosts = on_port(view, source, port);
+    finish(view, &head, &join::assign(&hosts, plain))
 }
 
-/// The virtual hosts on `port`, before domains are settled between them.
-fn drafts(view: &View<'_>, port: u16) -> BTreeMap<Host, Draft> {
-    let mut out = BTreeMap::new();
-    for host in view.hosts_on_port(port).iter() {
-        out.extend(virtual_host::draft(view, *host, port).map(|draft| (*host, draft)));
-    }
-    for host in hosts_without_service(view, port, &out) {
-        if !out.contains_key(&host) {
-            out.extend(virtual_host::draft(view, host, port).map(|draft| (host, draft)));
-        }
+/// The domains that a virtual host claims where a port has a table of its own.
+fn plain(host: &EncodedVirtualHost) -> impl Iterator<Item = (Cow<'_, str>, bool)> {
+    host.claims.iter().map(|domain| (Cow::Borrowed(domain.text.as_str()), domain.short))
+}
+
+/// The virtual hosts on `port`, by host.
+fn on_port(view: &View<'_>, source: &mut dyn VirtualHosts, port: u16) -> Vec<Arc<EncodedVirtualHost>> {
+    let services = view.hosts_on_port(port);
+    let mut out = Vec::with_capacity(services.len());
+    out.extend(services.iter().filter_map(|host| source.get(view, *host, port)));
+    let mut others = hosts_without_service(view, port, &out);
+    others.retain(|host| !services.contains(host));
+    if !others.is_empty() {
+        out.extend(others.into_iter().filter_map(|host| source.get(view, host, port)));
+        out.sort_by_key(|virtual_host| virtual_host.host);
     }
     out
 }
 
-/// Hosts of VirtualServices that may have a virtual host of their own on this port.
-fn hosts_without_service(view: &View<'_>, port: u16, services: &BTreeMap<Host, Draft>) -> BTreeSet<Host> {
-    if port == 80 {
+/// Hosts of VirtualServices that may have a virtual host of their own on this port, distinct.
+fn hosts_without_service(view: &View<'_>, port: u16, services: &[Arc<EncodedVirtualHost>]) -> Vec<Host> {
+    let hosts: BTreeSet<Host> = if port == 80 {
         let (public, own) = view.mesh_route_hosts();
-        return public.iter().chain(own.iter()).copied().collect();
-    }
-    let rules = services.values().flat_map(|draft| &draft.rules);
-    rules.flat_map(|rules| rules.hosts.iter().copied()).collect()
+        public.iter().chain(own.iter()).copied().collect()
+    } else {
+        services.iter().flat_map(|virtual_host| &virtual_host.rule_hosts).copied().collect()
+    };
+    hosts.into_iter().collect()
 }
 
-fn http_proxy(view: &View<'_>) -> Vec<VirtualHost> {
+fn http_proxy(view: &View<'_>, source: &mut dyn VirtualHosts, head: RouteConfiguration) -> Bytes {
     view.namespace();
     let (public, own) = view.visible_hosts();
     let mut ports = BTreeSet::from([80]);
@@ -107,51 +114,29 @@ fn http_proxy(view: &View<'_>) -> Vec<VirtualHost> {
         let services = view.services(*host);
         ports.extend(services.iter().flat_map(|service| &service.ports).map(|port| port.number));
     }
-    let all = ports.into_iter().flat_map(|port| drafts(view, port).into_values()).collect();
-    let with_port = |draft: &Draft| {
-        let port = draft.port;
-        let explicit = draft.domains.iter().map(|d| (format!("{}:{port}", d.text), d.short));
-        // Port 80 goes without saying.
-        let implicit = draft.domains.iter().filter(|_| port == 80).map(|d| (d.text.clone(), d.short));
-        explicit.chain(implicit).collect()
-    };
-    finish(view, assign(all, with_port))
-}
-
-/// Gives every domain to the first that claims it: virtual hosts of older VirtualServices, then services by age. A
-/// short name gives way to a host that is called so in full.
-fn assign(mut drafts: Vec<Draft>, claims: impl Fn(&Draft) -> Vec<(String, bool)>) -> Vec<VirtualHost> {
-    drafts.sort_by_key(|draft| (precedence(draft), draft.host, draft.port));
-    let full: BTreeSet<&'static str> = drafts.iter().map(|draft| draft.host.as_str()).collect();
-    let mut taken: BTreeSet<String> = BTreeSet::new();
-    let mut out = Vec::new();
-    for draft in drafts {
-        let mut domains = Vec::new();
-        for (text, short) in claims(&draft) {
-            if !(short && full.contains(text.as_str())) && taken.insert(text.clone()) {
-                domains.push(text);
-            }
-        }
-        if !domains.is_empty() {
-            out.push(draft.with_domains(domains));
-        }
+    let mut all = Vec::new();
+    for port in ports {
+        all.extend(on_port(view, source, port));
     }
-    out
+    all.sort_by_key(|virtual_host| (virtual_host.host, virtual_host.port));
+    // Here the port in the authority tells services apart.
+    let head = RouteConfiguration { ignore_port_in_host_matching: false, ..head };
+    finish(view, &head, &join::assign(&all, with_port))
 }
 
-fn precedence(draft: &Draft) -> (bool, Option<Age>) {
-    let rules: Option<&Arc<RouteRules>> = draft.chosen.as_ref();
-    let age = rules.map(|rules| rules.age).or(draft.service.as_ref().map(|service| service.age));
-    (rules.is_none(), age)
+/// The domains that a virtual host claims where all ports share a table.
+fn with_port(host: &EncodedVirtualHost) -> impl Iterator<Item = (Cow<'_, str>, bool)> {
+    let port = host.port;
+    let explicit = move |domain: &Domain| (Cow::Owned(format!("{}:{port}", domain.text)), domain.short);
+    // Port 80 goes without saying.
+    host.claims.iter().map(explicit).chain(plain(host).filter(move |_| port == 80))
 }
 
-/// Sorts by name and closes with the answer to everything else.
-fn finish(view: &View<'_>, mut hosts: Vec<VirtualHost>) -> Vec<VirtualHost> {
-    hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    if !hosts.iter().any(|host| host.domains.iter().any(|domain| domain == "*")) {
-        hosts.push(catch_all(view));
-    }
-    hosts
+/// Closes with the answer to everything else.
+fn finish(view: &View<'_>, head: &RouteConfiguration, members: &[Member<'_>]) -> Bytes {
+    let takes_all = |member: &Member<'_>| member.domains.iter().any(|domain| domain == "*");
+    let last = (!members.iter().any(takes_all)).then(|| catch_all(view));
+    join::configuration(head, members, last.as_ref())
 }
 
 /// What becomes of requests for hosts that the mesh does not know.

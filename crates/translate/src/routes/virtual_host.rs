@@ -2,50 +2,100 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::{Decorator, Route, VirtualHost};
-use ostro_mesh::model::{ListenerClass, Resolution, RouteRules, Service};
+use ostro_mesh::model::{Age, ListenerClass, Resolution, RouteRules, Service};
 use ostro_mesh::{Hosts, View};
 use ostro_names::Host;
 
 use super::domains::{self, Domain};
 use super::{MESH, Place, action, destination, hash, http, matching, retry};
-use crate::service;
+use crate::{encode, service};
 
-/// A virtual host before it is known which of its domains others claim.
-#[derive(Debug, Clone)]
-pub struct Draft {
+/// A virtual host before it is known which of its domains others claim: a value of its own, to be joined into as many
+/// route configurations as there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedVirtualHost {
+    /// What it answers for.
     pub host: Host,
+    /// The port that requests were sent to.
     pub port: u16,
-    pub domains: Vec<Domain>,
-    pub routes: Vec<Route>,
-    /// The service, unless the host is a VirtualService's alone.
-    pub service: Option<Arc<Service>>,
-    /// The VirtualServices for this host, oldest first, whether their routes are used or not.
-    pub rules: Vec<Arc<RouteRules>>,
-    /// Which of them gave the routes.
-    pub chosen: Option<Arc<RouteRules>>,
+    /// The `VirtualHost` without its domains. Fields of a message may come in any order, so they are appended.
+    pub body: Bytes,
+    /// The domains that it has unless another comes first, its own name first.
+    pub claims: Vec<Domain>,
+    /// Who comes first: virtual hosts of older VirtualServices, then services by age.
+    pub precedence: (bool, Option<Age>),
+    /// The hosts, wildcards included, of the VirtualServices for this host, whether their routes are used or not: where
+    /// a service has the port, all of them may have a virtual host on it. Sorted, distinct.
+    pub rule_hosts: Vec<Host>,
 }
 
-impl Draft {
-    /// The virtual host with these domains.
-    pub fn with_domains(self, domains: Vec<String>) -> VirtualHost {
-        VirtualHost {
-            name: format!("{}:{}", self.host, self.port),
-            domains,
-            routes: self.routes,
-            include_request_attempt_count: true,
-            ..Default::default()
-        }
+/// Where virtual hosts come from: built on the spot, or kept by somebody who knows when they change.
+pub trait VirtualHosts {
+    /// What [`encoded`] gives for the proxy behind `view`.
+    ///
+    /// Whoever does not build it through `view` has to put to `view` each question that was asked when it was built, so
+    /// that what it is joined into is shared by proxies that agree on it, and has to know when it changes.
+    fn get(&mut self, view: &View<'_>, host: Host, port: u16) -> Option<Arc<EncodedVirtualHost>>;
+}
+
+/// Builds each virtual host on the spot.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OnTheSpot;
+
+impl VirtualHosts for OnTheSpot {
+    fn get(&mut self, view: &View<'_>, host: Host, port: u16) -> Option<Arc<EncodedVirtualHost>> {
+        encoded(view, host, port).map(Arc::new)
     }
 }
 
 /// The virtual host for `host` on `port`, if HTTP is spoken there: a service's, or that of a VirtualService for a host
 /// that is no service. The latter has one on port 80, and where a service of the same VirtualService has the port.
-pub fn draft(view: &View<'_>, host: Host, port: u16) -> Option<Draft> {
+pub fn encoded(view: &View<'_>, host: Host, port: u16) -> Option<EncodedVirtualHost> {
+    draft(view, host, port).map(Draft::encode)
+}
+
+struct Draft {
+    host: Host,
+    port: u16,
+    domains: Vec<Domain>,
+    routes: Vec<Route>,
+    /// Of the service, unless the host is a VirtualService's alone.
+    service: Option<Age>,
+    /// The VirtualServices for this host, oldest first.
+    rules: Vec<Arc<RouteRules>>,
+    /// Which of them gave the routes.
+    chosen: Option<Age>,
+}
+
+impl Draft {
+    fn encode(self) -> EncodedVirtualHost {
+        let body = VirtualHost {
+            name: format!("{}:{}", self.host, self.port),
+            routes: self.routes,
+            include_request_attempt_count: true,
+            ..Default::default()
+        };
+        let mut rule_hosts: Vec<Host> = self.rules.iter().flat_map(|rules| &rules.hosts).copied().collect();
+        rule_hosts.sort_unstable();
+        rule_hosts.dedup();
+        EncodedVirtualHost {
+            host: self.host,
+            port: self.port,
+            body: encode::bytes(&body),
+            claims: self.domains,
+            precedence: (self.chosen.is_none(), self.chosen.or(self.service)),
+            rule_hosts,
+        }
+    }
+}
+
+fn draft(view: &View<'_>, host: Host, port: u16) -> Option<Draft> {
     let services = own_services(view, host);
     if let Some(service) = services.iter().find(|service| speaks_http(service, port)) {
-        return Some(of_service(view, service.clone(), port));
+        return Some(of_service(view, service, port));
     }
     if services.iter().any(|service| service.port(port).is_some()) {
         return None;
@@ -66,14 +116,14 @@ fn speaks_http(service: &Service, port: u16) -> bool {
     matches!(class, Some(ListenerClass::Http | ListenerClass::Auto))
 }
 
-fn of_service(view: &View<'_>, service: Arc<Service>, port: u16) -> Draft {
+fn of_service(view: &View<'_>, service: &Service, port: u16) -> Draft {
     let rules = rules_for(view, service.host);
     let (chosen, routes) = match choose(view, &rules, port) {
         Some((chosen, routes)) => (Some(chosen), routes),
-        None => (None, vec![default_route(view, &service, port)]),
+        None => (None, vec![default_route(view, service, port)]),
     };
-    let domains = domains::of_service(view, &service, &view.aliases(service.host));
-    Draft { host: service.host, port, domains, routes, service: Some(service), rules, chosen }
+    let domains = domains::of_service(view, service, &view.aliases(service.host));
+    Draft { host: service.host, port, domains, routes, service: Some(service.age), rules, chosen }
 }
 
 fn of_rules(view: &View<'_>, host: Host, port: u16) -> Option<Draft> {
@@ -93,11 +143,11 @@ fn of_rules(view: &View<'_>, host: Host, port: u16) -> Option<Draft> {
 }
 
 /// The oldest rules that have routes for this proxy and port, and the routes.
-fn choose(view: &View<'_>, rules: &[Arc<RouteRules>], port: u16) -> Option<(Arc<RouteRules>, Vec<Route>)> {
+fn choose(view: &View<'_>, rules: &[Arc<RouteRules>], port: u16) -> Option<(Age, Vec<Route>)> {
     let place = Place { gateway: MESH.to_owned(), port, tls: false };
     rules.iter().find_map(|rules| {
         let routes = http::routes(view, rules, &place);
-        (!routes.is_empty()).then(|| (rules.clone(), routes))
+        (!routes.is_empty()).then_some((rules.age, routes))
     })
 }
 
