@@ -59,9 +59,34 @@ impl<G: Generator> Cache<G> {
         }
     }
 
-    /// Detaches everything that read one of `keys`, and adds who has to resolve it again.
-    pub fn invalidate(&mut self, keys: &[KeyId], stale: &mut Stale) {
-        self.store.invalidate(keys, stale);
+    /// Where something has read one of `keys`, to be [renewed](Self::renew) or [expired](Self::expire).
+    pub fn readers_of(&self, keys: &[KeyId]) -> Vec<Slot> {
+        self.store.readers_of(keys)
+    }
+
+    /// The virtual host in `slot`, and a connection that has it in one of its tables and for which it can be built again.
+    pub fn virtual_host(&self, slot: Slot) -> Option<(Item, u32)> {
+        self.store.virtual_host(slot)
+    }
+
+    /// Builds a virtual host again for one that has it. Most of what a virtual host reads does not show in it, and then its
+    /// tables are not touched.
+    pub fn renew(
+        &mut self,
+        world: &G::World,
+        asker: &mut Asker<'_>,
+        slot: Slot,
+        item: Item,
+        stale: &mut Stale,
+    ) {
+        let Cache { generator, store, metrics } = self;
+        let (_, new) = Builder { generator, store, metrics, world, asker }.build(item, slot);
+        self.store.renew(slot, new, stale);
+    }
+
+    /// Detaches what is in `slot`, and adds who has to resolve it again.
+    pub fn expire(&mut self, slot: Slot, stale: &mut Stale) {
+        self.store.expire(slot, stale);
     }
 
     /// How many variants are held.
@@ -89,17 +114,19 @@ impl<G: Generator> Builder<'_, '_, G> {
             metrics.cache_hits.inc();
             return (slot, value.clone());
         }
-        metrics.cache_misses.inc();
-        self.build(item)
+        let slot = store.reserve();
+        let (value, new) = self.build(item, slot);
+        self.store.insert(slot, new);
+        (slot, value)
     }
 
-    fn build(&mut self, item: Item) -> (Slot, Value) {
-        let slot = self.store.reserve();
+    /// What is to be put in `slot`.
+    fn build(&mut self, item: Item, slot: Slot) -> (Value, New) {
+        self.metrics.cache_misses.inc();
         let (value, reads, joined) = self.generate(item, slot);
         let (questions, answers) = self.register(item, &reads);
         let new = New { item, value: value.clone(), keys: reads.keys.into(), questions, answers, joined };
-        self.store.insert(slot, new);
-        (slot, value)
+        (value, new)
     }
 
     /// The value, what was read for it, and the virtual hosts that it joins.

@@ -151,7 +151,7 @@ impl<G: Generator> Distributor<G> {
                 resolver.reselect(connection, keys, &mut stale);
             }
         }
-        resolver.cache.invalidate(keys, &mut stale);
+        resolver.invalidate(connections, keys, &mut stale);
         // Rosters before names before contents: what a roster takes away need not be looked at again. Endpoints before
         // other contents, and sent before those are built: an endpoint that is gone waits for no route table.
         let mut stale: Vec<(Item, Vec<u32>)> = stale.into_iter().collect();

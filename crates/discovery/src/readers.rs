@@ -63,6 +63,15 @@ impl Ids {
         matches!(self, Ids::Empty)
     }
 
+    /// One of the members, no matter which.
+    pub fn any(&self) -> Option<u32> {
+        match self {
+            Ids::Empty => None,
+            Ids::List(list) => list.first().copied(),
+            Ids::Table(table) => table.iter().next().copied(),
+        }
+    }
+
     /// The members in ascending order: what is derived from them must not depend on the table's layout.
     pub fn sorted(&self) -> Vec<u32> {
         let mut all = match self {

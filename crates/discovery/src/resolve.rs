@@ -1,7 +1,7 @@
 //! From changed values to what each connection should have: rosters give parts, parts give names, names give resources,
 //! and each step looks only at what differs from the last time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -73,6 +73,26 @@ impl<G: Generator> Resolver<'_, G> {
         let Connection { id, proxy, answers, .. } = connection;
         let mut asker = Asker { id: *id, proxy, answers, selection: self.selection };
         self.cache.reselect(self.world, &mut asker, keys, stale);
+    }
+
+    /// Detaches everything that read one of `keys`, and adds who has to resolve it again.
+    pub fn invalidate(
+        &mut self,
+        connections: &mut BTreeMap<u32, Connection>,
+        keys: &[KeyId],
+        stale: &mut Stale,
+    ) {
+        for slot in self.cache.readers_of(keys) {
+            let joined = self.cache.virtual_host(slot);
+            let joined = joined.and_then(|(item, id)| Some((item, connections.get_mut(&id)?)));
+            let Some((item, connection)) = joined else {
+                self.cache.expire(slot, stale);
+                continue;
+            };
+            let Connection { id, proxy, answers, .. } = connection;
+            let mut asker = Asker { id: *id, proxy, answers, selection: self.selection };
+            self.cache.renew(self.world, &mut asker, slot, item, stale);
+        }
     }
 
     /// Subscribes to all of a wildcard type.

@@ -93,6 +93,13 @@ pub(crate) enum Value {
     Content(Arc<Resource>),
 }
 
+impl Value {
+    /// Whether both are the same virtual host.
+    fn is_virtual_host(&self, other: &Value) -> bool {
+        matches!((self, other), (Value::VirtualHost(one), Value::VirtualHost(other)) if one == other)
+    }
+}
+
 /// Values that are no longer true, and which connections are to resolve them again.
 pub(crate) type Stale = HashMap<Item, Vec<u32>>;
 
@@ -235,15 +242,46 @@ impl Store {
         }
     }
 
-    /// Detaches everything that read one of `keys`, and adds who has to resolve it again.
-    pub fn invalidate(&mut self, keys: &[KeyId], stale: &mut Stale) {
-        for slot in self.readers.of(keys) {
-            self.expire(Slot(slot), stale);
+    /// Where something has read one of `keys`.
+    pub fn readers_of(&self, keys: &[KeyId]) -> Vec<Slot> {
+        self.readers.of(keys).into_iter().map(Slot).collect()
+    }
+
+    /// The item in `slot`, if it is a virtual host, and a connection that has it in one of its tables.
+    pub fn virtual_host(&self, slot: Slot) -> Option<(Item, u32)> {
+        let variant = self.variant(slot)?;
+        let Item::VirtualHost(..) = variant.new.item else { return None };
+        let table = self.variant(Slot(variant.holders.any()?))?;
+        Some((variant.new.item, table.holders.any()?))
+    }
+
+    /// Puts a virtual host that was built again in the place of what is in `slot`, if they are under the same answers to
+    /// the same questions. Only if it differs are the tables that join it detached and added to `stale`.
+    pub fn renew(&mut self, slot: Slot, new: New, stale: &mut Stale) {
+        let Some(variant) = self.variant_mut(slot).filter(|variant| variant.attached) else { return };
+        let old = &mut variant.new;
+        if (&old.questions, &old.answers) != (&new.questions, &new.answers) {
+            return self.expire(slot, stale);
         }
+        let differs = !old.value.is_virtual_host(&new.value);
+        let unread = std::mem::replace(&mut old.keys, new.keys.clone());
+        if differs {
+            old.value = new.value;
+        }
+        let (item, tables) = (old.item, if differs { variant.holders.sorted() } else { Vec::new() });
+        self.uncount(item, 0, unread.len());
+        self.count(item, 0, new.keys.len());
+        for key in unread {
+            self.readers.remove(key, slot.0);
+        }
+        for key in new.keys {
+            self.readers.insert(key, slot.0);
+        }
+        tables.into_iter().for_each(|table| self.expire(Slot(table), stale));
     }
 
     /// Detaches a variant and the tables that join it. What is detached already was added to `stale` then.
-    fn expire(&mut self, slot: Slot, stale: &mut Stale) {
+    pub fn expire(&mut self, slot: Slot, stale: &mut Stale) {
         if !self.detach(slot) {
             return;
         }

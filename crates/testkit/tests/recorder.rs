@@ -148,6 +148,8 @@ fn proxies() -> Vec<Proxy> {
     dns.metadata.insert("DNS_CAPTURE".into(), "true".into());
     dns.metadata.insert("DNS_AUTO_ALLOCATE".into(), "true".into());
     dns.locality = Locality { region: "r".into(), zone: "z1".into(), subzone: String::new() };
+    // Its table of all ports asks for the namespace itself; it is built for the others too.
+    dns.metadata.insert("HTTP_PROXY_PORT".into(), "15099".into());
     vec![
         proxy(ProxyKind::Sidecar, "a", "10.1.0.1", &[("app", "web")]),
         dns,

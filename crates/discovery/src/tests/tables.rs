@@ -72,6 +72,20 @@ fn a_change_builds_one_virtual_host_and_joins_the_tables_that_have_it() {
 }
 
 #[test]
+fn a_virtual_host_that_comes_out_the_same_touches_no_table() {
+    let (mut net, shop, _) = connected();
+    insert_rule(&mut net, "shop", "a", HEAVY - 1);
+    net.told(shop);
+    let rebuilt = built(&mut net, |net| insert_rule(net, "shop", "a", HEAVY));
+    // Its cluster, that of its subset, the subset's endpoints, the names of its part; the virtual host.
+    assert_eq!(rebuilt, 4 + 1);
+    assert!(net.told(shop).iter().all(|taken| taken.kind != Route));
+    let rebuilt = built(&mut net, |net| insert_rule(net, "shop", "a", HEAVY + 1));
+    assert_eq!(rebuilt, 4 + 2, "its keys are still watched");
+    assert_eq!(route(&net, shop), "route:a=Some(2),b=None,c=None,");
+}
+
+#[test]
 fn a_virtual_host_lives_as_long_as_a_table_joins_it() {
     let (mut net, shop, other) = connected();
     let resources = |net: &Net| {
@@ -82,7 +96,7 @@ fn a_virtual_host_lives_as_long_as_a_table_joins_it() {
     net.distributor.disconnect(shop);
     net.peers.remove(&shop);
     assert_eq!(resources(&net), 3, "the other table has them");
-    net.change(|world| drop(world.routed.remove("c")));
+    net.change(|world| assert!(world.routed.remove("c")));
     net.finish();
     assert_eq!(resources(&net), 2);
     net.distributor.disconnect(other);
@@ -93,7 +107,7 @@ fn a_virtual_host_lives_as_long_as_a_table_joins_it() {
 fn who_answers_differently_gets_a_table_of_other_virtual_hosts() {
     let (mut net, shop, other) = connected();
     // Few enough that the table asks what its virtual hosts ask, and both namespaces share it.
-    net.change(|world| drop(world.routed.remove("c")));
+    net.change(|world| assert!(world.routed.remove("c")));
     net.finish();
     let resources = |net: &Net| {
         let label = ostro_telemetry::Typed { r#type: "rds" };
