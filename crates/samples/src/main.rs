@@ -48,7 +48,8 @@ enum Program {
     Echo(echo::Options),
 }
 
-#[tokio::main]
+// One thread: a pod has a small share of its machine, and none of these programs has work for two.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let result = match Cli::parse().program {
         Program::Productpage(options) => bookinfo::productpage::run(options).await,

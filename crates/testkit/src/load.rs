@@ -1,12 +1,17 @@
-//! A bounded, paced HTTP load on one loopback address: so many requests a second over so many kept-alive
-//! connections, with every answer judged by the caller.
+//! A paced HTTP load on one address: so many requests a second over so many kept-alive connections, with every
+//! answer judged by the caller.
 //!
 //! Not a benchmark: it measures no latency. It exists to show that nothing failed while something was changed.
+//!
+//! Invariants:
+//! * Every request has a moment at which it is due, fixed when the load starts. None is left out: what is late,
+//!   because every connection was waiting for an answer, is sent as soon as one is free.
+//! * Requests under way are at most as many as connections.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,14 +20,14 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// Requests that may wait for a connection; what is due beyond this is not sent, and counted as such.
-const BACKLOG: usize = 256;
 
 /// No single request may take longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Failures that a report tells in full; all are counted.
+const FAILURES_TOLD: usize = 20;
 
 /// What to send, and how often.
 #[derive(Debug, Clone)]
@@ -62,8 +67,6 @@ pub struct Report {
     pub failed: u64,
     /// The first failures.
     pub failures: Vec<(Duration, String)>,
-    /// Requests that were due and not sent, because machine or mesh could not keep up with the planned rate.
-    pub unsent: u64,
 }
 
 impl Report {
@@ -89,12 +92,14 @@ struct Shared {
     plan: Plan,
     judge: Box<Judge>,
     started: Instant,
+    /// Requests that a connection has taken on; the next one's number.
+    taken: AtomicU64,
     done: AtomicU64,
     report: Mutex<Report>,
 }
 
 impl Load {
-    /// Starts sending.
+    /// Starts sending, from the runtime (and the network namespace) that this is called in.
     pub fn start(
         plan: Plan,
         judge: impl Fn(&Answer) -> Result<String, String> + Send + Sync + 'static,
@@ -104,18 +109,32 @@ impl Load {
             plan,
             judge: Box::new(judge),
             started: Instant::now(),
+            taken: AtomicU64::new(0),
             done: AtomicU64::new(0),
             report: Mutex::default(),
         });
         let (stop, stopped) = watch::channel(false);
-        let (tickets, queue) = mpsc::channel::<()>(BACKLOG);
-        let queue = Arc::new(Mutex::new(queue));
         let mut tasks = JoinSet::new();
-        tasks.spawn(pace(shared.clone(), tickets, stopped));
         for _ in 0..connections {
-            tasks.spawn(worker(shared.clone(), queue.clone()));
+            tasks.spawn(worker(shared.clone(), stopped.clone()));
         }
         Load { stop, tasks, shared }
+    }
+
+    /// Time since it started.
+    pub fn elapsed(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    /// Requests that were due so far.
+    pub fn due(&self) -> u64 {
+        (self.elapsed().as_secs_f64() * f64::from(self.shared.plan.rate)) as u64
+    }
+
+    /// Requests that were due and are not finished: under way, or late.
+    pub fn owed(&self) -> u64 {
+        // The first is due at once, so one more than this counts may be done.
+        self.due().saturating_sub(self.done())
     }
 
     /// Requests finished so far.
@@ -133,53 +152,38 @@ impl Load {
     }
 
     /// What has come in since the last call; the tallies start again at zero.
-    pub async fn take(&self) -> Report {
-        std::mem::take(&mut *self.shared.report.lock().await)
+    pub fn take(&self) -> Report {
+        std::mem::take(&mut *self.shared.report())
     }
 
     /// Stops, waits for what is under way, and reports what has come in since the last [`take`](Self::take).
     pub async fn finish(mut self) -> Report {
         let _ = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}
-        std::mem::take(&mut *self.shared.report.lock().await)
+        std::mem::take(&mut *self.shared.report())
     }
 }
 
-/// Hands out tickets at the planned rate, catching up when the timer is late.
-async fn pace(shared: Arc<Shared>, tickets: mpsc::Sender<()>, mut stopped: watch::Receiver<bool>) {
-    let mut tick = tokio::time::interval(Duration::from_millis(2));
-    let mut handed = 0u64;
-    loop {
-        tokio::select! {
-            _ = stopped.changed() => return,
-            _ = tick.tick() => {}
-        }
-        let due = (shared.started.elapsed().as_secs_f64() * f64::from(shared.plan.rate)) as u64;
-        while handed < due {
-            handed += 1;
-            if tickets.try_send(()).is_err() {
-                shared.report.lock().await.unsent += 1;
-            }
-        }
-    }
-}
-
-async fn worker(shared: Arc<Shared>, queue: Arc<Mutex<mpsc::Receiver<()>>>) {
+/// One connection: takes on one request after the other, each not before it is due.
+async fn worker(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let mut connection = None;
     loop {
-        let ticket = queue.lock().await.recv().await;
-        if ticket.is_none() {
-            return;
+        let number = shared.taken.fetch_add(1, Ordering::Relaxed);
+        let due = Duration::from_secs_f64(number as f64 / f64::from(shared.plan.rate));
+        tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = tokio::time::sleep_until((shared.started + due).into()) => {}
         }
         match tokio::time::timeout(REQUEST_TIMEOUT, send(&shared.plan, &mut connection)).await {
-            Ok(Ok(answer)) => shared.judge(&answer).await,
+            Ok(Ok(answer)) => shared.judge(&answer),
             Ok(Err(error)) => {
                 connection = None;
-                shared.fail(error).await;
+                shared.fail(error);
             }
             Err(_) => {
                 connection = None;
-                shared.fail(format!("no answer within {REQUEST_TIMEOUT:?}")).await;
+                shared.fail(format!("no answer within {REQUEST_TIMEOUT:?}"));
             }
         }
         shared.done.fetch_add(1, Ordering::Relaxed);
@@ -222,19 +226,24 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<Answer, Strin
 }
 
 impl Shared {
-    async fn judge(&self, answer: &Answer) {
+    fn judge(&self, answer: &Answer) {
         match (self.judge)(answer) {
-            Ok(class) => *self.report.lock().await.classes.entry(class).or_default() += 1,
-            Err(reason) => self.fail(reason).await,
+            Ok(class) => *self.report().classes.entry(class).or_default() += 1,
+            Err(reason) => self.fail(reason),
         }
     }
 
-    async fn fail(&self, reason: String) {
-        let mut report = self.report.lock().await;
+    fn fail(&self, reason: String) {
+        let mut report = self.report();
         report.failed += 1;
-        if report.failures.len() < 20 {
+        if report.failures.len() < FAILURES_TOLD {
             report.failures.push((self.started.elapsed(), reason));
         }
+    }
+
+    fn report(&self) -> MutexGuard<'_, Report> {
+        // Nobody panics while holding it.
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

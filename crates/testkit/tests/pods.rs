@@ -78,7 +78,7 @@ async fn answered_by(load: &Load, names: &BTreeSet<String>, all: &mut Report) {
     let deadline = Instant::now() + PODS_MAX;
     loop {
         load.more(100).await;
-        let report = load.take().await;
+        let report = load.take();
         all.failed += report.failed;
         all.failures.extend(report.failures);
         let seen: BTreeSet<String> = report.classes.into_keys().collect();

@@ -196,7 +196,7 @@ fn class(answer: &Answer) -> String {
 async fn settle(loads: &[(&Who, Load)], time: Duration) {
     tokio::time::sleep(time).await;
     for (_, load) in loads {
-        load.take().await;
+        load.take();
     }
 }
 
@@ -205,7 +205,7 @@ async fn settle(loads: &[(&Who, Load)], time: Duration) {
 async fn change(loads: &[(&Who, Load)], time: Duration, row: &Row, when: &str, wrong: &mut Vec<String>) {
     tokio::time::sleep(time).await;
     for (who, load) in loads {
-        let report = load.take().await;
+        let report = load.take();
         let mut known: BTreeSet<&str> = row.between.iter().copied().collect();
         known.extend(who.before.iter().chain(who.during).map(|expect| expect.class));
         no_failure(&report, who, when, wrong);
@@ -230,9 +230,9 @@ async fn count(loads: &[(&Who, Load)], moment: Moment, wrong: &mut Vec<String>) 
             Moment::During => (who.during, who.answers, "with the file"),
             Moment::After => (who.before, around(who), "after the file"),
         };
-        load.take().await;
+        load.take();
         load.more(wanted).await;
-        let report = load.take().await;
+        let report = load.take();
         no_failure(&report, who, when, wrong);
         wrong.extend(
             judge(&report.classes, expected).into_iter().map(|text| format!("{}, {when}: {text}", who.name)),
