@@ -30,6 +30,7 @@ pub mod cluster;
 mod control;
 pub mod demo;
 pub mod dns;
+mod egress;
 mod expose;
 mod furnish;
 mod identity;
