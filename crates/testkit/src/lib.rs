@@ -12,6 +12,7 @@
 
 pub mod ads;
 pub mod bookinfo;
+pub mod census;
 pub mod conformance;
 pub mod envoy;
 pub mod envoy_log;

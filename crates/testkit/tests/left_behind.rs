@@ -1,11 +1,14 @@
-//! Whichever way `ostro up` ends, nothing of the mesh is left: no process, and so no namespace.
+//! Whichever way `ostro up` ends, nothing of the mesh is left: a census before and after.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ostro_testkit::census::{self, Host};
 use ostro_testkit::envoy;
 use ostro_testkit::running::program;
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,81 +29,175 @@ spec:
         ports: [{containerPort: 8080}]
 "#;
 
-/// First words of the processes' command lines: control plane, program, its proxy, the ingress gateway's.
-const PROCESSES: [(&str, usize); 3] = [("ostro", 1), ("program-0", 1), ("envoy", 2)];
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// Every thread's children: each pod's processes are those of a thread of its own.
-fn children(parent: u32) -> Vec<u32> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{parent}/task")) else { return Vec::new() };
-    let lists = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
-}
-
-/// True if all of the mesh is among them.
-fn is_complete(processes: &[u32]) -> bool {
-    let program = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let first = line.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
-        String::from_utf8_lossy(&first).rsplit('/').next().unwrap_or_default().to_owned()
-    };
-    let names: Vec<String> = processes.iter().map(program).collect();
-    PROCESSES.iter().all(|(name, count)| names.iter().filter(|n| n == name).count() == *count)
-}
-
-/// Gone, or only waiting to be reaped by whoever inherited it.
-fn is_over(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
-}
+/// Programs of the mesh and how often each runs: those who wait, reap and run the mesh, and the control plane; the
+/// workload; its proxy and the ingress gateway's.
+const PROGRAMS: [(&str, usize); 3] = [("ostro", 4), ("program-0", 1), ("envoy", 2)];
+const LIMIT: Duration = Duration::from_secs(120);
+const KILLS: u32 = 20;
 
 /// Looks until it is so.
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
     while !is_so() {
         assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-fn up(dir: &std::path::Path) -> (Child, Vec<u32>) {
-    let yaml = dir.join("echo.yaml");
-    fs::write(&yaml, YAML).unwrap();
-    let child = Command::new(program("ostro"))
-        .args(["up", "--ingress", "127.0.0.1:0", "--control-http", "127.0.0.1:0", "--state-dir"])
-        .arg(dir.join("state"))
-        .arg("--envoy")
-        .arg(envoy::binary())
-        .arg("-f")
-        .arg(&yaml)
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(dir.join("log")).unwrap())
-        .spawn()
-        .unwrap();
-    let mut found = Vec::new();
-    wait_for("the mesh's processes run", || {
-        found = children(child.id());
-        is_complete(&found)
-    });
-    (child, found)
+/// A directory for all that meshes write, and a look at the host before any.
+struct Site {
+    dir: tempfile::TempDir,
+    word: String,
+    before: Host,
+}
+
+/// A mesh that runs or comes up.
+struct Up {
+    child: Child,
+    started: Instant,
+}
+
+impl Site {
+    fn new() -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("yaml")).unwrap();
+        fs::write(dir.path().join("yaml/echo.yaml"), YAML).unwrap();
+        // Directories below are looked at for leftovers.
+        for name in ["run", "tmp"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let word = dir.path().file_name().unwrap().to_string_lossy().into_owned();
+        let before = Host::look(dir.path());
+        Site { dir, word, before }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn ostro(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(program("ostro"));
+        command
+            .arg(subcommand)
+            .args(["--state-dir".as_ref(), self.path("run/mesh").as_os_str()])
+            .env(census::VARIABLE, &self.word)
+            .env("TMPDIR", self.path("tmp"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn up(&self) -> Up {
+        let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let child = self
+            .ostro("up")
+            .args(["--ingress", "127.0.0.1:0", "--control-http", "127.0.0.1:0", "--envoy"])
+            .arg(envoy::binary())
+            .arg("-f")
+            .arg(self.path("yaml"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Up { child, started: Instant::now() }
+    }
+
+    /// Waits until every process of the mesh runs.
+    fn complete(&self) -> BTreeSet<u32> {
+        let mut found = BTreeSet::new();
+        wait_for("the mesh's processes run", || {
+            found = census::processes(&self.word);
+            let programs: Vec<String> = found.iter().map(|pid| census::program(*pid)).collect();
+            PROGRAMS.iter().all(|(name, count)| programs.iter().filter(|p| p == name).count() == *count)
+        });
+        found
+    }
+
+    /// Fails if anything is left of a mesh that had these namespaces.
+    fn assert_nothing_left(&self, namespaces: &BTreeSet<PathBuf>) {
+        wait_for("its processes are gone", || census::processes(&self.word).is_empty());
+        wait_for("nobody is in its namespaces", || census::inhabited(namespaces).is_empty());
+        assert_eq!(Host::look(self.dir.path()), self.before, "mounts, links, rules, sockets");
+        assert_eq!(below(&self.path("tmp")), [""; 0], "temporary files");
+    }
+}
+
+fn below(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 #[test]
 fn nothing_is_left_of_a_mesh_that_was_asked_to_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut child, processes) = up(dir.path());
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert!(child.wait().unwrap().success());
-    wait_for("its processes are gone", || processes.iter().all(|pid| is_over(*pid)));
+    for signal in [Signal::TERM, Signal::INT] {
+        let site = Site::new();
+        let mut up = site.up();
+        let namespaces = census::namespaces(&site.complete());
+        assert!(namespaces.len() > PROGRAMS.len(), "namespaces of its own: {namespaces:?}");
+        kill_process(Pid::from_child(&up.child), signal).unwrap();
+        assert!(up.child.wait().unwrap().success());
+        site.assert_nothing_left(&namespaces);
+    }
 }
 
 #[test]
-fn nothing_is_left_of_a_mesh_that_was_killed() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut child, processes) = up(dir.path());
-    child.kill().unwrap();
-    child.wait().unwrap();
-    wait_for("its processes are gone", || processes.iter().all(|pid| is_over(*pid)));
+fn nothing_is_left_of_a_mesh_that_was_killed_at_any_moment() {
+    let site = Site::new();
+    let mut up = site.up();
+    let complete = site.complete();
+    let full = up.started.elapsed();
+    let mut namespaces = census::namespaces(&complete);
+    for round in 0..KILLS {
+        up.child.kill().unwrap();
+        up.child.wait().unwrap();
+        site.assert_nothing_left(&namespaces);
+        // The next one comes up where this one was, and is killed somewhere on its way.
+        up = site.up();
+        let moment = full * round / KILLS;
+        std::thread::sleep(moment.saturating_sub(up.started.elapsed()));
+        namespaces = census::namespaces(&census::processes(&site.word));
+    }
+    namespaces = census::namespaces(&site.complete());
+    kill_process(Pid::from_child(&up.child), Signal::TERM).unwrap();
+    assert!(up.child.wait().unwrap().success());
+    site.assert_nothing_left(&namespaces);
+}
+
+/// Each of its processes, killed in turn: the mesh mends itself, or ends and leaves nothing.
+#[test]
+fn nothing_is_left_of_a_mesh_whose_processes_crash() {
+    let site = Site::new();
+    let mut up = site.up();
+    let mut namespaces = BTreeSet::new();
+    for (name, count) in PROGRAMS.into_iter().rev() {
+        for number in 0..count {
+            let running = site.complete();
+            namespaces.extend(census::namespaces(&running));
+            let of_that_name = running.iter().filter(|pid| census::program(**pid) == name);
+            let Some(pid) = of_that_name.copied().nth(number) else { panic!("no {name} number {number}") };
+            kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+            wait_for("it is gone", || census::is_over(pid));
+            // One of those that hold the mesh: it is over with all of it.
+            let held = pid == up.child.id() || {
+                let mut ended = None;
+                wait_for("the mesh ends or mends itself", || {
+                    ended = up.child.try_wait().unwrap();
+                    let mended = || {
+                        let now = census::processes(&site.word);
+                        !now.contains(&pid) && now.len() >= running.len()
+                    };
+                    ended.is_some() || mended()
+                });
+                ended.is_some()
+            };
+            if held {
+                up.child.wait().unwrap();
+                site.assert_nothing_left(&namespaces);
+                up = site.up();
+            }
+        }
+    }
+    namespaces.extend(census::namespaces(&site.complete()));
+    kill_process(Pid::from_child(&up.child), Signal::TERM).unwrap();
+    assert!(up.child.wait().unwrap().success());
+    site.assert_nothing_left(&namespaces);
 }

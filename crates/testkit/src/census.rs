@@ -1,0 +1,91 @@
+//! Who is there: everything of a mesh that a machine could be left with.
+//!
+//! Processes are told by a word in their environment, which all that a mesh starts inherit; namespaces by being theirs
+//! and nobody else's. Needs root, to look into the processes of others.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The variable that carries the word.
+pub const VARIABLE: &str = "OSTRO_CENSUS";
+
+const NAMESPACES: [&str; 6] = ["net", "mnt", "pid", "user", "uts", "ipc"];
+
+/// The living processes that have this word.
+pub fn processes(word: &str) -> BTreeSet<u32> {
+    let entry = format!("{VARIABLE}={word}");
+    let has = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|found| found == entry.as_bytes())
+    };
+    pids().into_iter().filter(has).collect()
+}
+
+/// The first word of a process' command line, without directories.
+pub fn program(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(first).rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// Gone, or only waiting to be reaped by whoever inherited it.
+pub fn is_over(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+fn pids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The namespaces that any of the processes' threads is in, and this process is not.
+pub fn namespaces(processes: &BTreeSet<u32>) -> BTreeSet<PathBuf> {
+    let own: BTreeSet<PathBuf> = of_task(Path::new("/proc/self")).into_iter().collect();
+    let tasks = processes.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
+    let all = tasks.flatten().flatten().flat_map(|task| of_task(&task.path()));
+    all.filter(|namespace| !own.contains(namespace)).collect()
+}
+
+fn of_task(task: &Path) -> Vec<PathBuf> {
+    NAMESPACES.iter().filter_map(|kind| fs::read_link(task.join("ns").join(kind)).ok()).collect()
+}
+
+/// Those of the namespaces that anybody living is in.
+pub fn inhabited(namespaces: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let everybody = pids().into_iter().filter(|pid| !is_over(*pid)).collect();
+    self::namespaces(&everybody).intersection(namespaces).cloned().collect()
+}
+
+/// What the host itself has, which a mesh must not add to: mounts, links, rules, sockets below `directory`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Host {
+    mounts: BTreeSet<String>,
+    links: BTreeSet<String>,
+    rules: String,
+    sockets: BTreeSet<String>,
+}
+
+impl Host {
+    /// As it is now.
+    pub fn look(directory: &Path) -> Host {
+        let lines = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let field = |path: &str, at: usize| -> BTreeSet<String> {
+            lines(path)
+                .lines()
+                .filter_map(|line| line.split_whitespace().nth(at))
+                .map(str::to_owned)
+                .collect()
+        };
+        let below = directory.to_string_lossy().into_owned();
+        let rules = Command::new("nft").args(["list", "ruleset"]).output().expect("nft runs");
+        Host {
+            mounts: field("/proc/self/mountinfo", 4),
+            links: field("/proc/net/dev", 0).into_iter().filter(|name| name.ends_with(':')).collect(),
+            rules: String::from_utf8_lossy(&rules.stdout).into_owned(),
+            sockets: field("/proc/net/unix", 7).into_iter().filter(|path| path.starts_with(&below)).collect(),
+        }
+    }
+}
