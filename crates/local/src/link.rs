@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -29,7 +30,11 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 
 /// The same in IPv6: unique local addresses (RFC 4193) that end in the bytes of the pod's IPv4 address.
 pub const POD_NETWORK6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 0);
-/// The mesh's own namespace.
+/// All pods, in IPv4.
+pub const POD_NET: IpNet = IpNet::V4(Ipv4Net::new_assert(POD_NETWORK, POD_PREFIX));
+/// All pods, in IPv6.
+pub const POD_NET6: IpNet = IpNet::V6(Ipv6Net::new_assert(POD_NETWORK6, 64));
+/// The mesh's own namespace, in IPv6.
 pub const GATEWAY6: Ipv6Addr = v6(GATEWAY);
 
 /// The next hop in every pod's routes: its interface's other end.
@@ -174,7 +179,7 @@ async fn furnish(name: String, address: Ipv4Addr) -> Result<(), LinkError> {
     net.route().add(default).execute().await.step("giving the pod an IPv6 default route")
 }
 
-async fn loopback(net: &Handle) -> Result<(), LinkError> {
+pub(crate) async fn loopback(net: &Handle) -> Result<(), LinkError> {
     raise(net, index("lo")?).await.step("raising the loopback")
 }
 
@@ -183,7 +188,7 @@ async fn raise(net: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
 }
 
 /// Gives an interface an address of which the network has no others, usable at once: nobody else can have it.
-async fn give(net: &Handle, index: u32, address: IpAddr) -> Result<(), rtnetlink::Error> {
+pub(crate) async fn give(net: &Handle, index: u32, address: IpAddr) -> Result<(), rtnetlink::Error> {
     let prefix = match address {
         IpAddr::V6(address) if address.is_unicast_link_local() => 64,
         IpAddr::V4(_) => 32,
@@ -199,13 +204,13 @@ fn allow(sysctl: &str) -> io::Result<()> {
 }
 
 /// A netlink connection of the calling place.
-fn connect() -> Result<Handle, LinkError> {
+pub(crate) fn connect() -> Result<Handle, LinkError> {
     let (connection, handle, _) = rtnetlink::new_connection().step("opening a netlink socket")?;
     tokio::spawn(connection);
     Ok(handle)
 }
 
-fn index(name: &str) -> Result<u32, LinkError> {
+pub(crate) fn index(name: &str) -> Result<u32, LinkError> {
     let any = socket(AddressFamily::INET, SocketType::DGRAM, None)
         .map_err(io::Error::from)
         .step("opening a socket")?;

@@ -17,6 +17,7 @@ use crate::api::{self, view};
 use crate::cluster::ClusterDir;
 use crate::control;
 use crate::dns::{self, files::ResolvConf};
+use crate::egress::{self, EgressError};
 use crate::expose::expose;
 use crate::identity::Identity;
 use crate::images::Images;
@@ -91,6 +92,9 @@ pub enum UpError {
     /// No network in them.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// No way out of them.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
     /// A port of the host.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -129,6 +133,7 @@ impl Mesh {
 
         let mesh = Place::open("ostro-mesh", || Ok(())).map_err(UpError::Place)?;
         link::ground(&mesh).await?;
+        egress::open(&mesh).await?;
         let (targets, ingress_targets) = watch::channel(Vec::new());
         let listen = |address, targets| {
             expose(&mesh, address, targets).map_err(|source| UpError::Listen { address, source })

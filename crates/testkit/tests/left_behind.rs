@@ -62,10 +62,7 @@ impl Site {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("yaml")).unwrap();
         fs::write(dir.path().join("yaml/echo.yaml"), YAML).unwrap();
-        // Directories below are looked at for leftovers.
-        for name in ["run", "tmp"] {
-            fs::create_dir(dir.path().join(name)).unwrap();
-        }
+        fs::create_dir(dir.path().join("tmp")).unwrap();
         let word = dir.path().file_name().unwrap().to_string_lossy().into_owned();
         let before = Host::look(dir.path());
         Site { dir, word, before }
@@ -75,11 +72,19 @@ impl Site {
         self.dir.path().join(name)
     }
 
+    fn name(&self) -> String {
+        format!("t-{}", self.word.trim_start_matches('.').to_lowercase())
+    }
+
+    /// The mesh's own directory; the tests are root.
+    fn state(&self) -> PathBuf {
+        Path::new("/run/ostro").join(self.name())
+    }
+
     fn ostro(&self, subcommand: &str) -> Command {
         let mut command = Command::new(program("ostro"));
         command
-            .arg(subcommand)
-            .args(["--state-dir".as_ref(), self.path("run/mesh").as_os_str()])
+            .args([subcommand, "--name", &self.name()])
             .env(census::VARIABLE, &self.word)
             .env("TMPDIR", self.path("tmp"))
             .stdin(Stdio::null());
@@ -112,12 +117,18 @@ impl Site {
         found
     }
 
-    /// Fails if anything is left of a mesh that had these namespaces.
-    fn assert_nothing_left(&self, namespaces: &BTreeSet<PathBuf>) {
+    /// Fails if anything but files is left of a mesh that had these namespaces.
+    fn assert_files_left_at_most(&self, namespaces: &BTreeSet<PathBuf>) {
         wait_for("its processes are gone", || census::processes(&self.word).is_empty());
         wait_for("nobody is in its namespaces", || census::inhabited(namespaces).is_empty());
         assert_eq!(Host::look(self.dir.path()), self.before, "mounts, links, rules, sockets");
         assert_eq!(below(&self.path("tmp")), [""; 0], "temporary files");
+    }
+
+    /// Fails if anything is left of a mesh that had these namespaces.
+    fn assert_nothing_left(&self, namespaces: &BTreeSet<PathBuf>) {
+        self.assert_files_left_at_most(namespaces);
+        assert!(fs::symlink_metadata(self.state()).is_err(), "{}", self.state().display());
     }
 }
 
@@ -149,7 +160,12 @@ fn nothing_is_left_of_a_mesh_that_was_killed_at_any_moment() {
     for round in 0..KILLS {
         up.child.kill().unwrap();
         up.child.wait().unwrap();
-        site.assert_nothing_left(&namespaces);
+        site.assert_files_left_at_most(&namespaces);
+        if round % 2 == 0 {
+            // Nothing to end where it was killed before it began.
+            site.ostro("down").output().unwrap();
+            site.assert_nothing_left(&namespaces);
+        }
         // The next one comes up where this one was, and is killed somewhere on its way.
         up = site.up();
         let moment = full * round / KILLS;
@@ -191,7 +207,7 @@ fn nothing_is_left_of_a_mesh_whose_processes_crash() {
             };
             if held {
                 up.child.wait().unwrap();
-                site.assert_nothing_left(&namespaces);
+                site.assert_files_left_at_most(&namespaces);
                 up = site.up();
             }
         }
