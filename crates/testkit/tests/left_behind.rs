@@ -1,6 +1,10 @@
 //! Whichever way `ostro up` ends, nothing of the mesh is left: a census before and after.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "processes end without telling us, and a moment to kill at is a time"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
