@@ -2,13 +2,13 @@
 //!
 //! A [`Config`] says what is captured, in the terms of Istio's init program; [`Plan::new`] makes rules of it, in a
 //! language of our own ([`rules`]); two back ends write them down: [`nft`] tells the kernel through netlink,
-//! [`iptables`] makes text that `iptables-restore` reads.
+//! [`iptables`] makes text for `iptables-restore`.
 //!
 //! [`services`] is the other half of a pod's network: addresses of services that lead to endpoints, for those who have
 //! no proxy.
 //!
-//! What this crate deliberately is not: it enters no namespace and runs no program. Everything acts on the network
-//! namespace of the calling thread, so whoever wants rules in a pod calls from a thread that is in it. Calls
+//! What this crate deliberately is not: it enters no namespace, and runs no program but iptables' own for those who ask
+//! for that back end. Everything acts on the network namespace of the calling thread, so whoever wants rules in a pod calls from a thread that is in it. Calls
 //! are synchronous and short (a few system calls), fit for a task of a runtime.
 //!
 //! Invariants:
@@ -24,11 +24,13 @@ pub mod iptables;
 pub mod netlink;
 pub mod nft;
 mod plan;
-mod routing;
+pub mod routing;
 pub mod rules;
 pub mod services;
+pub mod text;
 
 pub use config::{Config, Dns, Groups, Interception, Interface, Ports, Ranges};
+pub use iptables::IptablesError;
 pub use netlink::NetlinkError;
 pub use plan::{ConfigError, Plan, Routing};
 pub use routing::RoutingError;
@@ -45,12 +47,25 @@ pub const TUNNEL_PORT: u16 = 15008;
 /// readiness listener and the agent's status port.
 pub const PROXY_PORTS: [u16; 3] = [15090, 15021, 15020];
 
+/// Who is told the rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The kernel, through netlink.
+    #[default]
+    Nft,
+    /// `iptables-restore` and `ip6tables-restore`.
+    Iptables,
+}
+
 /// Why a plan is not in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// Packet rules.
     #[error(transparent)]
     Rules(#[from] NetlinkError),
+    /// Packet rules, through iptables.
+    #[error(transparent)]
+    Iptables(#[from] IptablesError),
     /// Routing.
     #[error(transparent)]
     Routing(#[from] RoutingError),
@@ -59,16 +74,32 @@ pub enum ApplyError {
 /// Brings a plan into force in the calling thread's network namespace by nftables, in place of an earlier one.
 /// Doing it twice is doing it once.
 pub fn apply(plan: &Plan) -> Result<(), ApplyError> {
+    apply_by(Backend::Nft, plan)
+}
+
+/// The same, by a back end of one's choice.
+pub fn apply_by(backend: Backend, plan: &Plan) -> Result<(), ApplyError> {
     // What the rules rely on comes first and goes last.
     routing::apply(plan)?;
-    nft::apply(&plan.rules)?;
+    match backend {
+        Backend::Nft => nft::apply(&plan.rules)?,
+        Backend::Iptables => iptables::apply(&plan.rules)?,
+    }
     routing::remove_but(Some(plan))?;
     Ok(())
 }
 
-/// Takes everything of ours out of the calling thread's network namespace; nothing there is fine.
+/// Takes everything of ours that nftables has out of the calling thread's network namespace; nothing there is fine.
 pub fn remove() -> Result<(), ApplyError> {
-    nft::remove()?;
+    remove_by(Backend::Nft)
+}
+
+/// The same, of what a back end has.
+pub fn remove_by(backend: Backend) -> Result<(), ApplyError> {
+    match backend {
+        Backend::Nft => nft::remove()?,
+        Backend::Iptables => iptables::remove()?,
+    }
     routing::remove_but(None)?;
     Ok(())
 }

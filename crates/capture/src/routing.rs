@@ -46,8 +46,8 @@ pub enum RoutingError {
     },
 }
 
-/// Makes what the plan needs.
-pub(crate) fn apply(plan: &Plan) -> Result<(), RoutingError> {
+/// Makes what the plan needs, in the calling thread's network namespace.
+pub fn apply(plan: &Plan) -> Result<(), RoutingError> {
     let socket = Socket::open(None)?;
     if plan.inbound_source_v6 {
         ask(&socket, &Message::NewAddress(inbound_source()), NEW, "the address ::6 on the loopback")?;
@@ -64,7 +64,7 @@ pub(crate) fn apply(plan: &Plan) -> Result<(), RoutingError> {
 }
 
 /// Takes away what is ours and the plan does not need (all of it, without a plan).
-pub(crate) fn remove_but(plan: Option<&Plan>) -> Result<(), RoutingError> {
+pub fn remove_but(plan: Option<&Plan>) -> Result<(), RoutingError> {
     let socket = Socket::open(None)?;
     let keep: Vec<Wanted> = plan.and_then(|plan| plan.routing).iter().flat_map(wanted).collect();
     let what = "removing the routing of TPROXY connections";
