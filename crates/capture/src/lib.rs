@@ -23,6 +23,7 @@ pub mod config;
 pub mod iptables;
 pub mod netlink;
 pub mod nft;
+pub mod nft_text;
 mod plan;
 pub mod routing;
 pub mod rules;
@@ -87,6 +88,13 @@ pub fn apply_by(backend: Backend, plan: &Plan) -> Result<(), ApplyError> {
     }
     routing::remove_but(Some(plan))?;
     Ok(())
+}
+
+/// What in the calling thread's network namespace is not as the plan says, in words; nothing if the plan is in force.
+pub fn differences(plan: &Plan) -> Result<Vec<String>, ApplyError> {
+    let mut found = nft::differences(&plan.rules)?;
+    found.extend(routing::differences(plan)?);
+    Ok(found)
 }
 
 /// Takes everything of ours that nftables has out of the calling thread's network namespace; nothing there is fine.

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use crate::config::Interface;
 use crate::netlink::batch::{ChainKind, Hook, HookPoint, TableRef};
+use crate::netlink::dump::{self, Chains};
 use crate::netlink::expr::{Base, Compare, Ct, Expr, Meta, Register, Verdict};
 use crate::netlink::{Batch, Family, NetlinkError};
 use crate::rules::{self, Action, ChainName, Match, Owner, Protocol, Rule, Ruleset, State, TableKind};
@@ -22,12 +23,72 @@ const STATE_ESTABLISHED: u32 = 2;
 const STATE_RELATED: u32 = 4;
 
 /// Brings the rules into force in the calling thread's network namespace, in place of whatever an earlier
-/// configuration left there, in one step.
+/// configuration left there, in one step. Rules that are in force already are left as they are, counters included.
 pub fn apply(rules: &Ruleset) -> Result<(), NetlinkError> {
+    if differences(rules)?.is_empty() {
+        return Ok(());
+    }
     let mut batch = Batch::default();
     clear(&mut batch);
     fill(&mut batch, rules);
     batch.commit()
+}
+
+/// What is loaded and is not as the rules say, in words; nothing if they are in force.
+pub fn differences(rules: &Ruleset) -> Result<Vec<String>, NetlinkError> {
+    let mut found = Vec::new();
+    for kind in TABLES {
+        let at = table_ref(kind);
+        let loaded = dump::chains(at)?;
+        match (rules.tables.iter().find(|table| table.kind == kind), loaded) {
+            (None, None) => {}
+            (None, Some(_)) => found.push(format!("not of this plan: table {}", at.name)),
+            (Some(_), None) => found.push(format!("missing: table {}", at.name)),
+            (Some(table), Some(loaded)) => differ(&mut found, rules, table, loaded),
+        }
+    }
+    Ok(found)
+}
+
+fn differ(found: &mut Vec<String>, rules: &Ruleset, table: &rules::Table, mut loaded: Chains) {
+    let in_table = table_ref(table.kind).name;
+    for chain in &table.chains {
+        let name = chain_name(chain.name);
+        let Some(there) = loaded.remove(name) else {
+            found.push(format!("missing: chain {name} of table {in_table}"));
+            continue;
+        };
+        if there.hook != hook(table.kind, chain.name) {
+            found.push(format!("chain {name} of table {in_table} is entered in another way"));
+        }
+        let lower = |rule| lowered(rules, chain.name, rule).into_iter().map(move |e| (e, rule));
+        let wanted: Vec<(Vec<Expr>, &Rule)> = chain.rules.iter().flat_map(lower).collect();
+        let Some(place) = first_difference(&wanted, &there.rules) else { continue };
+        let text = |rule: Option<&Rule>| rule.map_or("nothing".to_owned(), crate::iptables::rule_text);
+        let expected = text(wanted.get(place).map(|(_, rule)| *rule));
+        let got = match there.rules.get(place) {
+            None => "nothing".to_owned(),
+            Some(got) => match wanted.iter().find(|(wanted, _)| wanted == got) {
+                Some((_, rule)) => text(Some(rule)),
+                None => format!("a rule of another plan ({})", names(got)),
+            },
+        };
+        found.push(format!(
+            "rule {} of chain {name}, table {in_table}: expected {expected}, found {got}",
+            place + 1
+        ));
+    }
+    found.extend(loaded.keys().map(|name| format!("not of this plan: chain {name} of table {in_table}")));
+}
+
+fn first_difference(wanted: &[(Vec<Expr>, &Rule)], there: &[Vec<Expr>]) -> Option<usize> {
+    let same = |place: &usize| wanted.get(*place).map(|(rule, _)| rule) == there.get(*place);
+    (0..wanted.len().max(there.len())).find(|place| !same(place))
+}
+
+/// The instructions of a rule, by name.
+fn names(expressions: &[Expr]) -> String {
+    expressions.iter().map(Expr::name).collect::<Vec<_>>().join(" ")
 }
 
 /// Takes our rules out of the calling thread's network namespace, if there are any.

@@ -84,6 +84,33 @@ pub fn remove_but(plan: Option<&Plan>) -> Result<(), RoutingError> {
     Ok(())
 }
 
+/// What the plan needs and is not there, and what is ours and not needed; in words.
+pub fn differences(plan: &Plan) -> Result<Vec<String>, RoutingError> {
+    let socket = Socket::open(None)?;
+    let mut found = Vec::new();
+    let (rules, routes) = (rules(&socket)?, routes(&socket)?);
+    let wanted: Vec<Wanted> = plan.routing.iter().flat_map(wanted).collect();
+    for Wanted { rule, route } in &wanted {
+        let family = if rule.header.family == AddressFamily::Inet6 { "IPv6" } else { "IPv4" };
+        if !rules.iter().any(|r| same_rule(r, rule)) {
+            found.push(format!("missing: {family} routing rule for TPROXY's mark"));
+        }
+        if !routes.iter().any(|r| same_route(r, route)) {
+            found.push(format!("missing: {family} local route for TPROXY"));
+        }
+    }
+    let extra = rules.iter().filter(|r| !wanted.iter().any(|w| same_rule(&w.rule, r))).count()
+        + routes.iter().filter(|r| !wanted.iter().any(|w| same_route(&w.route, r))).count();
+    if extra > 0 {
+        found.push(format!("not of this plan: {extra} routing rules and routes for TPROXY"));
+    }
+    let source = has_inbound_source(&socket)?;
+    if plan.inbound_source_v6 && !source {
+        found.push("missing: address ::6 on the loopback".to_owned());
+    }
+    Ok(found)
+}
+
 /// Make it; that it is there already is fine.
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 

@@ -28,7 +28,9 @@ fn everything() -> Config {
 }
 
 fn apply(config: &Config) {
-    ostro_capture::apply(&Plan::new(config).unwrap()).unwrap();
+    let plan = Plan::new(config).unwrap();
+    ostro_capture::apply(&plan).unwrap();
+    assert_eq!(ostro_capture::differences(&plan).unwrap(), [""; 0]);
 }
 
 fn remove() {
@@ -38,7 +40,7 @@ fn remove() {
 /// What else a plan may leave behind.
 fn routing() -> String {
     let commands = ["-4 rule", "-6 rule", "-4 route list table all", "-6 route list table all", "-6 addr"];
-    commands.map(|command| ip(command)).join("")
+    commands.map(ip).join("")
 }
 
 #[test]
@@ -73,5 +75,47 @@ fn applying_twice_is_applying_once_and_another_plan_replaces_the_first() {
         assert_eq!(routing(), other);
         apply(&Config::sidecar());
         assert_eq!((nft_list(), routing()), once);
+    });
+}
+
+/// Runs `nft` on the loaded rules.
+fn nft(arguments: &str) {
+    let status = std::process::Command::new("nft").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "nft {arguments}");
+}
+
+#[test]
+fn what_somebody_changed_is_found_and_named_and_put_right() {
+    in_namespace(|| {
+        let plan = Plan::new(&everything()).unwrap();
+        for (change, said) in [
+            ("delete table inet istio-proxy-raw", "missing: table istio-proxy-raw"),
+            ("add chain inet istio-proxy-nat mine", "not of this plan: chain mine of table istio-proxy-nat"),
+            (
+                "insert rule inet istio-proxy-nat istio-output tcp dport 9 accept",
+                "rule 1 of chain istio-output, table istio-proxy-nat: expected -p tcp --dport 25 -j RETURN, \
+                 found a rule of another plan (meta cmp payload cmp immediate)",
+            ),
+            (
+                "flush chain inet istio-proxy-mangle istio-divert",
+                "rule 1 of chain istio-divert, table istio-proxy-mangle: expected -j MARK --set-mark 1337, found nothing",
+            ),
+        ] {
+            apply(&everything());
+            nft(change);
+            assert_eq!(ostro_capture::differences(&plan).unwrap(), [said]);
+        }
+        ip("rule del fwmark 0x539 lookup 133");
+        assert!(
+            ostro_capture::differences(&plan)
+                .unwrap()
+                .contains(&"missing: IPv4 routing rule for TPROXY's mark".into())
+        );
+        apply(&everything());
+        let other = Plan::new(&Config::sidecar()).unwrap();
+        let found = ostro_capture::differences(&other).unwrap();
+        assert!(found.contains(&"not of this plan: table istio-proxy-raw".to_owned()), "{found:?}");
+        remove();
+        assert_eq!(ostro_capture::differences(&other).unwrap(), ["missing: table istio-proxy-nat"]);
     });
 }

@@ -18,5 +18,6 @@ pub mod envoy;
 pub mod envoy_log;
 pub mod load;
 pub mod meshgen;
+pub mod netns;
 pub mod running;
 pub mod universe;

@@ -279,7 +279,7 @@ const RANDOM: u32 = 1;
 
 impl Expr {
     /// The kernel's name for it.
-    fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         match self {
             Expr::Meta(..) | Expr::SetMeta(..) => "meta",
             Expr::Ct(..) | Expr::SetCt(..) => "ct",

@@ -11,6 +11,7 @@
 
 pub mod attr;
 pub mod batch;
+pub mod dump;
 pub mod error;
 pub mod expr;
 pub mod socket;

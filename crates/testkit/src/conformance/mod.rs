@@ -8,6 +8,7 @@
 //! so is a listed name that no file has: the list can only shrink, and never lies.
 
 mod bookinfo;
+mod capture;
 mod later;
 mod routing;
 mod simulation;
@@ -20,7 +21,7 @@ use serde_json::Value;
 pub use later::Later;
 
 /// Folders that have a runner, in the order they run by default.
-pub const FOLDERS: [&str; 4] = ["simulation", "routing", "bookinfo", "validation"];
+pub const FOLDERS: [&str; 5] = ["simulation", "routing", "bookinfo", "validation", "capture"];
 
 /// A foreign case, run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +74,7 @@ pub fn run(dir: &Path, folders: &[String], later: &Later) -> Report {
             "routing" => routing::run(&dir.join(folder)),
             "bookinfo" => bookinfo::run(&dir.join(folder)),
             "validation" => validation::run(&dir.join(folder)),
+            "capture" => capture::run(&dir.join(folder)),
             _ => Err(format!("no runner for folder {folder}; there are {}", FOLDERS.join(", "))),
         };
         match cases {
