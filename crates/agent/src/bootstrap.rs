@@ -1,4 +1,5 @@
-//! One proxy, described, and the bootstrap it starts from (CONTRACT 1.3, 2.1).
+//! One proxy, described, and the bootstrap it starts from: node, static clusters and static listeners are
+//! what Istio gives its sidecars.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! The pages: metrics, readiness, and what every proxy has (CONTRACT 8.7).
+//! The pages: metrics, readiness, and what every proxy has, at the paths that istiod has them at.
 
 use std::sync::Arc;
 

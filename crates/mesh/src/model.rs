@@ -85,7 +85,7 @@ impl Visibility {
     }
 }
 
-/// Application protocol of a port (CONTRACT 2.5).
+/// Application protocol of a port, as Istio selects it: by `appProtocol`, or by the port's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     Http,
@@ -141,7 +141,7 @@ impl Protocol {
     }
 }
 
-/// How the endpoints of a service are found (CONTRACT 2.10).
+/// How the endpoints of a service are found : ServiceEntry `resolution`, and what a Kubernetes Service amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Resolution {
     /// Endpoints are known to the control plane: Kubernetes ClusterIP, ServiceEntry STATIC.
@@ -305,7 +305,8 @@ pub struct RouteRules {
     pub spec: Arc<VirtualService>,
 }
 
-/// The DestinationRules of one namespace for one host, merged as Istio merges them (CONTRACT 4.2).
+/// The DestinationRules of one namespace for one host, merged as Istio merges them: subsets add up, and the traffic
+/// policy is that of the oldest which has one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrafficRule {
     /// The rule that came first; names the merged rule.

@@ -1,4 +1,5 @@
-//! Which application protocol a port speaks, by what is written about it (CONTRACT 2.5).
+//! Which application protocol a port speaks, by what is written about it: `appProtocol`, else the port's name up to the
+//! first `-`, as Istio's explicit protocol selection has it.
 
 use ostro_api::kubernetes::{ServicePort, TransportProtocol};
 

@@ -19,7 +19,7 @@ pub enum ProxyKind {
     Router,
 }
 
-/// A connected proxy, read from its xDS node (CONTRACT 2.1).
+/// A connected proxy, read from its xDS node: an id `type~ip~pod.namespace~domain`, and metadata by Istio's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
     pub kind: ProxyKind,

@@ -1,4 +1,5 @@
-//! DestinationRules: by namespace and host, merged as Istio merges them (CONTRACT 4.2).
+//! DestinationRules: by namespace and host. Several for one host are merged as Istio merges them: subsets add up, and
+//! the traffic policy is that of the oldest which has one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

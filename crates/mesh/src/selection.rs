@@ -1,4 +1,4 @@
-//! Which namespaces the mesh reads: MeshConfig `discoverySelectors` (CONTRACT 3.5).
+//! Which namespaces the mesh reads: MeshConfig `discoverySelectors`.
 //!
 //! Objects of a namespace that no selector picks are accepted and kept aside; they take part in nothing until their
 //! namespace is picked. The root namespace and the control plane's own are always read, and so is what belongs to no

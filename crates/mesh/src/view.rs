@@ -217,8 +217,8 @@ impl<'a> View<'a> {
         (self.snapshot.public_hosts.clone(), own)
     }
 
-    /// All visible services declared under `host`, preferred one first (own namespace, Kubernetes over
-    /// ServiceEntry, oldest; CONTRACT 3.5).
+    /// All visible services declared under `host`, preferred one first: of the proxy's own namespace, Kubernetes
+    /// before ServiceEntry, oldest. So Istio chooses when a hostname exists in several namespaces.
     pub fn services(&self, host: Host) -> Vec<Arc<Service>> {
         self.note(Key::Services(host));
         let all = self.snapshot.services(host);
@@ -337,7 +337,7 @@ impl<'a> View<'a> {
     }
 
     /// The DestinationRule in force for `service` and this proxy: client namespace, service namespace, root
-    /// namespace; within one the most specific host (CONTRACT 3.5).
+    /// namespace; within one the most specific host. This is the lookup path that Istio documents.
     pub fn traffic_rule(&self, service: &Service) -> Option<Arc<TrafficRule>> {
         self.traffic_rule_for(service.host, service.namespace)
     }

@@ -272,8 +272,8 @@ impl Seats<Range> {
     }
 }
 
-/// 240.240.0.0/16 for ServiceEntries without an address, as Istio hands it out (CONTRACT 4.4): by double hashing of
-/// `namespace/host`. Each declaration of a host takes a seat; the host has the address of its lowest.
+/// 240.240.0.0/16 for ServiceEntries without an address, as Istio's address auto-allocation hands it out: by double
+/// hashing of `namespace/host`. Each declaration of a host takes a seat; the host has the address of its lowest.
 pub(crate) struct AutoRange;
 
 /// One declaration of a host: namespace, host, and a running number among those of the same host.

@@ -1,4 +1,4 @@
-//! The control plane's metrics (CONTRACT 8.6).
+//! The control plane's metrics, by the names of istiod's (`pilot_*`), so that dashboards and alerts go on working.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
 //! Whatever happened before: what each proxy holds is what a control plane started afresh on the same accepted set would
-//! give it (issue 2, acceptance 6).
+//! give it.
 //!
 //! A real control plane follows real files, one object each, that are written, changed, damaged and taken away; real
 //! streams carry what it says.

@@ -1,4 +1,5 @@
-//! The recorder is honest (rule 1 and 2 of the design), for the product's own generators over the product's own model.
+//! The recorder is honest (the first two rules of ARCHITECTURE.md), for the product's own generators over the
+//! product's own model.
 //!
 //! Objects come, change and go at random. After each change everything is generated anew for every proxy, and then:
 //! 1. what differs had read a key that changed: no resource goes stale;

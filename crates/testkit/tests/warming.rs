@@ -1,5 +1,5 @@
 //! Stock Envoy while its configuration changes and changes: nothing stays warming, nothing is refused, nothing is
-//! complained of (issue 2, acceptance 3). Over both transports; a real control plane follows real files.
+//! complained of. Over both transports; a real control plane follows real files.
 //!
 //! Each Envoy has a network namespace of its own, since sidecars listen on fixed ports. Needs root.
 

@@ -1,4 +1,4 @@
-//! What goes over the wire when one thing changes, with 500 services and 20 proxies (issue 2, acceptance 5).
+//! What goes over the wire when one thing changes, with 500 services and 20 proxies.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
 

@@ -15,7 +15,7 @@ use ostro_telemetry::Metrics;
 use ostro_testkit::ads::{self, Client, References};
 use ostro_testkit::meshgen::{Shape, objects};
 
-/// The read index may take so much (issue 2, acceptance 7).
+/// The read index may take so much: what `docs/evidence.md` promises.
 const INDEX_BYTES_MAX: i64 = 200 << 20;
 
 /// Changes of each sort.
