@@ -28,7 +28,7 @@ pub use backoff::Backoff;
 pub use bootstrap::{Bootstrap, Kind, Locality};
 pub use envoy::Envoy;
 pub use privileges::Privileges;
-pub use process::{Output, Process, Restart, SpawnError, Started, Surroundings};
+pub use process::{Handed, Output, Process, Restart, SpawnError, Started, Surroundings};
 
 /// Envoy's admin interface, on the pod's loopback only.
 pub const ADMIN_PORT: u16 = 15000;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::{self, PipeReader};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -163,8 +164,31 @@ impl Process {
 
     /// Starts the program, once.
     pub fn start(&self) -> Result<Started, SpawnError> {
+        let exec = |source| SpawnError::Exec { program: self.program.clone(), source };
         let mut command = Command::new(&self.program);
-        command.args(&self.args).stdin(Stdio::null()).kill_on_drop(true);
+        command.stdin(Stdio::null());
+        let output = self.connect(&mut command)?;
+        // A group of its own: a key press in the terminal is not its affair, and what it starts can be
+        // ended with it.
+        command.process_group(0);
+        self.spawn(command, false, output).map_err(exec)
+    }
+
+    /// Starts the program, once, with descriptors of somebody else's; [`Process::output`] is not asked.
+    pub fn start_with(&self, handed: Handed) -> Result<Started, SpawnError> {
+        let exec = |source| SpawnError::Exec { program: self.program.clone(), source };
+        let mut command = Command::new(&self.program);
+        command.stdin(handed.stdin).stdout(handed.stdout).stderr(handed.stderr);
+        if !handed.terminal {
+            command.process_group(0);
+        }
+        self.spawn(command, handed.terminal, None).map_err(exec)
+    }
+
+    /// Starts a command whose input and output are set. With `terminal`, its input is the terminal of a session
+    /// of its own, by which it hears of key presses.
+    fn spawn(&self, mut command: Command, terminal: bool, output: Option<PipeReader>) -> io::Result<Started> {
+        command.args(&self.args).kill_on_drop(true);
         if self.surroundings == Surroundings::Bare {
             command.env_clear();
         }
@@ -172,22 +196,21 @@ impl Process {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        let exec = |source| SpawnError::Exec { program: self.program.clone(), source };
-        let output = self.connect(&mut command)?;
-        // A group of its own: a key press in the terminal is not its affair, and what it starts can be
-        // ended with it.
-        command.process_group(0);
         let (privileges, user) = (self.privileges, self.user);
         // SAFETY: between fork and exec the closure makes system calls and allocates nothing.
         unsafe {
             command.pre_exec(move || {
+                if terminal {
+                    rustix::process::setsid()?;
+                    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+                }
                 privileges.enter(user)?;
                 // After the change of user, which forgets it.
                 rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
                 Ok(())
             });
         }
-        let child = command.spawn().map_err(exec)?;
+        let child = command.spawn()?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         Ok(Started { name: self.name.clone(), child, group, output })
     }
@@ -233,7 +256,30 @@ impl Process {
     }
 }
 
+/// What a program reads and writes, handed to it by whoever wants it run.
+#[derive(Debug)]
+pub struct Handed {
+    /// Its standard input.
+    pub stdin: OwnedFd,
+    /// Its standard output.
+    pub stdout: OwnedFd,
+    /// Its standard error.
+    pub stderr: OwnedFd,
+    /// `stdin` is a terminal that is to be the program's own.
+    pub terminal: bool,
+}
+
 impl Started {
+    /// Sends it, and what it has started, a signal. One that does not exist is not sent.
+    pub fn signal(&self, number: i32) {
+        if let Some(group) = self.group
+            && let Some(signal) = Signal::from_named_raw(number)
+        {
+            // It fails only if nobody is left.
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+    }
+
     /// What it writes, if that goes into a pipe. The first caller has it.
     pub fn output(&mut self) -> Option<PipeReader> {
         self.output.take()

@@ -36,4 +36,4 @@ pub use complaint::{Complaint, Severity};
 pub use object::{Kind, Meta, Object, ObjectKey, Origin, Other, Spec, Timestamp};
 pub use parse::{Parsed, parse_file, parse_mesh_config};
 pub use unenforced::unenforced;
-pub use value::parse_value;
+pub use value::{parse_objects, parse_value};

@@ -26,6 +26,35 @@ pub fn parse_value(file: impl Into<Arc<str>>, bytes: &[u8]) -> (Value, Vec<Compl
     (value, sink.finish())
 }
 
+/// Every object of a text as a plain value, the items of lists one by one: for keeping it in another place. What
+/// is wrong with the text, [`parse_file`](crate::parse_file) says.
+pub fn parse_objects(bytes: &[u8]) -> Vec<Value> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if bytes.len() > limits::FILE_BYTES {
+        return Vec::new();
+    }
+    let mut nodes = limits::FILE_NODES;
+    let mut values = Vec::new();
+    for chunk in crate::chunk::split(bytes) {
+        for document in crate::parse::documents(chunk.bytes, chunk.lines_before, &mut nodes) {
+            match document.root.as_deref().map_or(Value::Null, plain) {
+                Value::Null => {}
+                mut list if is_list(&list) => {
+                    let items = list.get_mut("items").and_then(Value::as_array_mut);
+                    values.extend(items.map(std::mem::take).unwrap_or_default());
+                }
+                value => values.push(value),
+            }
+        }
+    }
+    values
+}
+
+fn is_list(value: &Value) -> bool {
+    let kind = value.get("kind").and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.ends_with("List")) && value.get("items").is_none_or(Value::is_array)
+}
+
 /// Depth and size are bounded where the tree is built.
 fn plain(node: &Node) -> Value {
     match &node.value {

@@ -11,7 +11,7 @@ use crate::dns::files::{DnsChoice, Policy, ResolvConf};
 use crate::images::{Images, Program, Stand};
 
 /// Most pods one workload may ask for on one machine.
-const REPLICAS_MAX: u32 = 100;
+pub const REPLICAS_MAX: u32 = 100;
 /// Says whether a pod gets a sidecar; a label or an annotation.
 const INJECT: &str = "sidecar.istio.io/inject";
 const HASH_LABEL: &str = "pod-template-hash";

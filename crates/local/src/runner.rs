@@ -28,6 +28,7 @@ use crate::plan::{self, PlanError, PodName, PodPlan, Proxy};
 use crate::pod::{Pod, PodError, Report, Settings};
 use crate::services::{self, Live};
 use crate::status::{Phase, PodStatus, Status, now};
+use crate::wishes::Wishes;
 
 /// Addresses 0 and 1 are the network's and the bridge's.
 const FIRST_HOST: u32 = 2;
@@ -83,6 +84,7 @@ enum Event {
     Started(PodName, Result<Pod, PodError>),
     Report(Report),
     Gone(PodName),
+    Scaled,
     Retry,
 }
 
@@ -106,6 +108,7 @@ pub struct Runner {
     gone: (mpsc::Sender<PodName>, mpsc::Receiver<PodName>),
     ingress: watch::Sender<Vec<(Ipv4Addr, u16)>>,
     names: watch::Sender<Arc<Zone>>,
+    wishes: Wishes,
     status: watch::Sender<Status>,
 }
 
@@ -118,6 +121,7 @@ impl Runner {
         cluster: ClusterDir,
         ingress: watch::Sender<Vec<(Ipv4Addr, u16)>>,
         names: watch::Sender<Arc<Zone>>,
+        wishes: Wishes,
         status: watch::Sender<Status>,
     ) -> Self {
         Self {
@@ -138,6 +142,7 @@ impl Runner {
             gone: mpsc::channel(REPORTS_MAX),
             ingress,
             names,
+            wishes,
             status,
         }
     }
@@ -164,6 +169,7 @@ impl Runner {
                 },
                 Some(report) = self.reports.1.recv() => Event::Report(report),
                 Some(name) = self.gone.1.recv() => Event::Gone(name),
+                () = self.wishes.changed() => Event::Scaled,
                 () = due(self.retry) => Event::Retry,
             };
             let mut changed = self.note(event);
@@ -203,6 +209,7 @@ impl Runner {
                     self.objects.remove(key);
                 }
                 self.objects.extend(update.upserts.into_iter().map(|object| (object.key(), object)));
+                self.wishes.note(&self.objects);
                 self.complete
             }
             Event::Started(name, Ok(pod)) => {
@@ -229,6 +236,7 @@ impl Runner {
                 self.running.remove(&name);
                 true
             }
+            Event::Scaled => self.complete,
             Event::Retry => {
                 self.retry = None;
                 true
@@ -238,7 +246,7 @@ impl Runner {
 
     /// The objects in force, our own ingress gateway among them unless the user brings one.
     fn all_objects(&self) -> Vec<Arc<Object>> {
-        let mut all: Vec<Arc<Object>> = self.objects.values().cloned().collect();
+        let mut all: Vec<Arc<Object>> = self.objects.values().map(|object| self.wishes.of(object)).collect();
         if self.needs_ingress() {
             all.extend(self.own.iter().cloned());
         }
@@ -378,6 +386,7 @@ impl Runner {
             }
             differs
         });
+        self.wishes.tell(&known, &live);
         if let Err(error) = self.cluster.sync(&files) {
             tracing::error!(%error, "the control plane could not be told of pods");
         }
@@ -401,6 +410,7 @@ impl Runner {
             containers: Vec::new(),
             started_at: running.started_at,
             place: running.pod().map(|pod| pod.place().handle()),
+            plan: Some(Arc::new(running.plan.clone())),
         });
         let status = Status {
             complete: self.complete && wanted.keys().all(|name| self.running.contains_key(name)),

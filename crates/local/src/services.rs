@@ -262,6 +262,24 @@ pub fn ingress_backends(services: &[Known<'_>], pods: &[Live<'_>]) -> Vec<(Ipv4A
     ready.filter_map(|pod| Some((pod.ip, target(port, pod.plan)?))).collect()
 }
 
+/// Where a service's port leads from outside: its ready pods' ports.
+pub fn backends(
+    services: &[Known<'_>],
+    pods: &[Live<'_>],
+    (namespace, name): (&str, &str),
+    port: u16,
+) -> Vec<(Ipv4Addr, u16)> {
+    let is_meant = |known: &&Known<'_>| known.namespace == namespace && known.name == name;
+    let Some(known) = services.iter().find(is_meant).filter(|known| !known.service.selector.is_empty())
+    else {
+        return Vec::new();
+    };
+    let tcp = |wanted: &&ServicePort| wanted.protocol == TransportProtocol::Tcp && wanted.port == port;
+    let Some(port) = known.service.ports.iter().find(tcp) else { return Vec::new() };
+    let ready = pods.iter().filter(|pod| pod.ready && !pod.terminating && selects(known, pod.plan));
+    ready.filter_map(|pod| Some((pod.ip, target(port, pod.plan)?))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

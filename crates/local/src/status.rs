@@ -3,8 +3,10 @@
 //! [`Status`] is plain data in Kubernetes' words, in the form (serde, camel case) in which it is also given
 //! to other programs.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use ostro_agent::{Admin, AdminError};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::plan::{PodName, Proxy};
+use crate::plan::{PodName, PodPlan, Proxy};
 
 /// The mesh at one moment.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -66,6 +68,8 @@ pub struct PodStatus {
     pub started_at: u64,
     #[serde(skip)]
     pub(crate) place: Option<Handle>,
+    #[serde(skip)]
+    pub(crate) plan: Option<Arc<PodPlan>>,
 }
 
 /// How far a pod has come, in Kubernetes' words.
@@ -240,6 +244,12 @@ impl PodStatus {
         (count(true), count(false))
     }
 
+    /// The environment of its containers' programs, by container.
+    pub(crate) fn env(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let runs = self.plan.iter().flat_map(|plan| &plan.runs);
+        runs.map(|run| (run.container.clone(), run.env.clone())).collect()
+    }
+
     /// Runs a future inside the pod, as its root user (whose traffic within the pod is not captured, but
     /// whose traffic out of it is). `None` if the pod is on its way out.
     pub async fn run<F>(&self, task: F) -> Option<F::Output>
@@ -295,6 +305,7 @@ mod tests {
             containers,
             started_at: 1,
             place: None,
+            plan: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ostro_sources::{Follower, Options as SourceOptions};
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::applied::Store;
 use crate::api::server::Desk;
 use crate::api::{self, view};
 use crate::cluster::ClusterDir;
@@ -27,6 +28,7 @@ use crate::place::Place;
 use crate::pod::Settings;
 use crate::runner::Runner;
 use crate::status::{self, Status};
+use crate::wishes::{ServicePort, Wishes};
 
 /// How long the start waits for the control plane to listen.
 const CONTROL_MAX: Duration = Duration::from_secs(5);
@@ -58,6 +60,8 @@ pub struct Options {
     pub ingress: SocketAddr,
     /// Where the control plane's metrics and debug pages are reached from the host.
     pub control_http: SocketAddr,
+    /// Services that are reached from the host, and where; port 0 means one that is free.
+    pub expose: Vec<(SocketAddr, ServicePort)>,
     /// How long a proxy that goes away lets requests end.
     pub drain: Duration,
 }
@@ -114,6 +118,7 @@ pub struct Mesh {
     status: watch::Receiver<Status>,
     ingress: SocketAddr,
     control_http: SocketAddr,
+    exposed: Vec<view::Exposed>,
     asked: CancellationToken,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -149,6 +154,16 @@ impl Mesh {
         let name_server = dns::serve(&mesh, host, addresses, zone, RESOLV_CONF.into());
         let dns_address = SocketAddr::from((GATEWAY, dns::PORT));
         name_server.await.map_err(|source| UpError::Listen { address: dns_address, source })?;
+        let mut exposed = Vec::new();
+        let mut wished = Vec::new();
+        for (address, to) in options.expose {
+            let (targets, receiver) = watch::channel(Vec::new());
+            let address = listen(address, receiver)?;
+            let ServicePort { namespace, service, port } = to.clone();
+            exposed.push(view::Exposed { address, namespace, service, port });
+            wished.push((to, targets));
+        }
+        let wishes = Wishes::new(wished);
 
         let stop = CancellationToken::new();
         let about = view::Mesh {
@@ -159,17 +174,21 @@ impl Mesh {
             followed: options.paths.clone(),
             ingress,
             control: control_http,
-            exposed: Vec::new(),
+            exposed: exposed.clone(),
             started: status::now(),
         };
-        let mut followed = options.paths.clone();
+        let applied_dir = state.join(api::APPLIED);
+        let applied = Store::open(&applied_dir).map_err(file_error(applied_dir.clone()))?;
+        let mut paths = options.paths;
+        paths.push(applied_dir);
+        let mut followed = paths.clone();
         followed.push(cluster_dir);
         control::keep(&mesh, &options.ostro, &followed, &state, stop.clone());
         if !control::listening(&mesh, CONTROL_MAX).await {
             tracing::warn!("the control plane does not listen yet; pods wait for it");
         }
 
-        let sources = SourceOptions { paths: options.paths, state: Some(state.join("runner")) };
+        let sources = SourceOptions { paths, state: Some(state.join("runner")) };
         let follower = Follower::start(sources).map_err(UpError::Follow)?;
         let settings = Settings {
             envoy: options.envoy,
@@ -182,9 +201,18 @@ impl Mesh {
         };
         let (tell, status) = watch::channel(Status::default());
         let asked = CancellationToken::new();
-        let desk = Arc::new(Desk::new(about, status.clone(), asked.clone()));
+        let desk = Arc::new(Desk {
+            mesh: about,
+            status: status.clone(),
+            in_force: wishes.in_force(),
+            scales: wishes.scales(),
+            applied: Mutex::new(applied),
+            identity: Identity::of_process(),
+            down: asked.clone(),
+            streams: api::server::streams(),
+        });
         let answering = tokio::spawn(api::server::serve(listener, socket, desk, stop.clone()));
-        let runner = Runner::new(mesh, settings, options.images, cluster, targets, names, tell);
+        let runner = Runner::new(mesh, settings, options.images, cluster, targets, names, wishes, tell);
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             runner.run(follower, stopped.clone()).await;
@@ -193,7 +221,7 @@ impl Mesh {
             let _ = answering.await;
             drop(lock);
         });
-        Ok(Self { status, ingress, control_http, asked, stop, task })
+        Ok(Self { status, ingress, control_http, exposed, asked, stop, task })
     }
 
     /// Where the ingress gateway is reached from the host.
@@ -204,6 +232,11 @@ impl Mesh {
     /// Where the control plane's metrics and debug pages are reached from the host.
     pub fn control_http(&self) -> SocketAddr {
         self.control_http
+    }
+
+    /// What else is reached from the host.
+    pub fn exposed(&self) -> &[view::Exposed] {
+        &self.exposed
     }
 
     /// The mesh now.

@@ -60,6 +60,7 @@ impl Running {
             programs,
             ingress: any(),
             control_http: any(),
+            expose: Vec::new(),
             drain: Duration::from_secs(1),
         })
         .await

@@ -21,10 +21,7 @@ pub enum Answer {
     /// All of it.
     Whole(Option<Bytes>),
     /// As it comes. Holds one of the places that streams have.
-    Stream(
-        mpsc::Receiver<Bytes>,
-        #[expect(dead_code, reason = "held for as long as the stream")] OwnedSemaphorePermit,
-    ),
+    Stream(mpsc::Receiver<Bytes>, OwnedSemaphorePermit),
 }
 
 impl Answer {

@@ -14,13 +14,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
 
+use super::exec::{self, Descriptor, Heard, Order, Said};
 use super::view;
 use crate::meshes::{LOCK, MeshName, Meshes, SOCKET, Standing, name_option, try_lock};
 
 /// How long an answer may take: as long as the mesh gives itself, and a little.
 const ANSWER_MAX: Duration = Duration::from_secs(35);
+/// Bytes of an answer's head that is read by hand.
+const HEAD_BYTES_MAX: usize = 16 << 10;
 /// How often an ending mesh is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 /// Processes of one mesh above the one that answers, with the one that the user sees.
@@ -149,6 +155,47 @@ impl Client {
         Ok(Lines { body: response.into_body(), rest: Vec::new() })
     }
 
+    /// Everything in force that comes from files.
+    pub async fn objects(&self) -> Result<view::Objects, ClientError> {
+        self.get("/v1/objects").await
+    }
+
+    /// Puts objects in force.
+    pub async fn apply(&self, apply: &view::Apply) -> Result<view::Applied, ClientError> {
+        self.post("/v1/apply", apply).await
+    }
+
+    /// Takes objects out of force that were applied.
+    pub async fn delete(&self, delete: &view::Delete) -> Result<view::Applied, ClientError> {
+        self.post("/v1/delete", delete).await
+    }
+
+    /// Asks for a number of replicas.
+    pub async fn scale(&self, scale: &view::Scale) -> Result<view::Scaled, ClientError> {
+        self.post("/v1/scale", scale).await
+    }
+
+    /// Runs a program in a pod, with these as its standard input, output and error.
+    pub async fn exec(
+        &self,
+        pod: &view::Pod,
+        order: &Order,
+        stdio: [&dyn Descriptor; 3],
+    ) -> Result<Session, ClientError> {
+        let mut stream = self.connect().await.map_err(ClientError::Broken)?;
+        let head = format!(
+            "POST /v1/pods/{}/{}/exec HTTP/1.1\r\nHost: mesh\r\nConnection: upgrade\r\nUpgrade: {}\r\n\r\n",
+            pod.namespace,
+            pod.name,
+            exec::PROTOCOL
+        );
+        stream.write_all(head.as_bytes()).await.map_err(ClientError::Broken)?;
+        upgraded(&mut stream).await?;
+        exec::send(&mut stream, order, stdio).await.map_err(ClientError::Broken)?;
+        let (reader, writer) = stream.into_split();
+        Ok(Session { reader: BufReader::new(reader), writer })
+    }
+
     /// Ends the mesh; returns when its processes are gone.
     pub async fn down(&self) -> Result<(), ClientError> {
         let processes = self.processes().await.map_err(ClientError::Broken)?;
@@ -211,6 +258,59 @@ impl Client {
             StatusCode::OK | StatusCode::ACCEPTED => Ok(response),
             _ => Err(refused(response).await),
         }
+    }
+}
+
+/// Reads the answer to an upgrade, byte by byte: what follows it is not HTTP.
+async fn upgraded(stream: &mut UnixStream) -> Result<(), ClientError> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
+        head.push(stream.read_u8().await.map_err(ClientError::Broken)?);
+    }
+    let head = String::from_utf8_lossy(&head);
+    let status = head.split_whitespace().nth(1).unwrap_or_default();
+    if status == "101" {
+        return Ok(());
+    }
+    let mut body = Vec::new();
+    stream.take(HEAD_BYTES_MAX as u64).read_to_end(&mut body).await.map_err(ClientError::Broken)?;
+    Err(serde_json::from_slice(&body).map_or_else(|_| broken(status.to_owned()), ClientError::Refused))
+}
+
+/// A program that runs in a pod.
+#[derive(Debug)]
+pub struct Session {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+}
+
+impl Session {
+    /// What becomes of it; `signals` are passed on meanwhile. Going away ends the program.
+    pub async fn end(self, mut signals: mpsc::Receiver<i32>) -> Result<Heard, ClientError> {
+        let Self { mut reader, mut writer } = self;
+        let mut line = Vec::new();
+        let heard = reader.read_until(b'\n', &mut line);
+        let passing = async {
+            while let Some(number) = signals.recv().await {
+                let Ok(mut text) = serde_json::to_vec(&Said::Signal(number)) else { continue };
+                text.push(b'\n');
+                if writer.write_all(&text).await.is_err() {
+                    break;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            read = heard => {
+                read.map_err(ClientError::Broken)?;
+            }
+            () = passing => {}
+        }
+        if line.is_empty() {
+            let text = "the pod has ended, and the program with it";
+            return Err(ClientError::Refused(view::Refusal { error: text.to_owned(), details: Vec::new() }));
+        }
+        serde_json::from_slice(&line).map_err(broken)
     }
 }
 

@@ -4,29 +4,40 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::geteuid;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::applied::{Store, key_of};
 use super::body::{Answer, Refused, json, with};
-use super::view;
+use super::{APPLIED, exec, view};
+use crate::identity::Identity;
+use crate::plan::{PodName, REPLICAS_MAX};
+use crate::similar;
 use crate::status::Status;
+use crate::wishes::{InForce, Scales};
 
 /// Connections at a time; the next ones wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
 /// Of them, those that stay: streams and programs in pods.
 const STREAMS_MAX: usize = 48;
+/// Bytes of one request's body.
+const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// Bytes of one request's head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// How long a connection may last that is not a stream.
@@ -45,17 +56,23 @@ pub struct Desk {
     pub mesh: view::Mesh,
     /// The pods.
     pub status: watch::Receiver<Status>,
+    /// The objects of the files.
+    pub in_force: watch::Receiver<InForce>,
+    /// Numbers of replicas that were asked for.
+    pub scales: watch::Sender<Scales>,
+    /// What was applied.
+    pub applied: Mutex<Store>,
+    /// Who everything runs as.
+    pub identity: Identity,
     /// Cancelled by `POST /v1/down`.
     pub down: CancellationToken,
-    /// Places of streams.
-    streams: Arc<Semaphore>,
+    /// Places of streams: [`streams`].
+    pub streams: Arc<Semaphore>,
 }
 
-impl Desk {
-    /// A desk for this mesh.
-    pub fn new(mesh: view::Mesh, status: watch::Receiver<Status>, down: CancellationToken) -> Self {
-        Self { mesh, status, down, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
-    }
+/// As many places as there are for streams.
+pub fn streams() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(STREAMS_MAX))
 }
 
 /// A socket at `path` that only this user can reach, from its first moment.
@@ -125,7 +142,8 @@ async fn attend(stream: UnixStream, desk: Arc<Desk>, _slot: OwnedSemaphorePermit
         .header_read_timeout(REQUEST_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     tokio::pin!(connection);
     let deadline = async {
         tokio::time::sleep(REQUEST_MAX).await;
@@ -161,12 +179,122 @@ async fn answer(
         (Method::GET, ["mesh"]) => Ok(json(StatusCode::OK, &desk.mesh)),
         (Method::GET, ["pods"]) if has_query(&request, "watch=true") => watch_pods(desk, stays),
         (Method::GET, ["pods"]) => Ok(json(StatusCode::OK, &view::Pods::from(&*desk.status.borrow()))),
+        (Method::GET, ["objects"]) => Ok(json(StatusCode::OK, &objects(desk))),
+        (Method::POST, ["apply"]) => {
+            let (apply, desk) = (read(request).await?, desk.clone());
+            blocking(move || desk.store().apply(&apply, &desk.in_force())).await
+        }
+        (Method::POST, ["delete"]) => {
+            let (delete, desk) = (read(request).await?, desk.clone());
+            blocking(move || desk.store().delete(&delete, &desk.in_force())).await
+        }
+        (Method::POST, ["scale"]) => Ok(json(StatusCode::OK, &scale(desk, &read(request).await?)?)),
+        (Method::POST, ["pods", namespace, name, "exec"]) => {
+            let pod = PodName { namespace: (*namespace).to_owned(), name: (*name).to_owned() };
+            upgrade(desk, request, pod, stays)
+        }
         (Method::POST, ["down"]) => {
             desk.down.cancel();
             Ok(json(StatusCode::ACCEPTED, &serde_json::json!({})))
         }
         _ => Err(Refused::new(StatusCode::NOT_FOUND, format!("nothing at {} {path}", request.method()))),
     }
+}
+
+impl Desk {
+    fn store(&self) -> MutexGuard<'_, Store> {
+        // What it holds is what is on disk, whatever became of the one who held it last.
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_force(&self) -> InForce {
+        self.in_force.borrow().clone()
+    }
+}
+
+/// Reading and judging texts takes time that others should not wait for.
+async fn blocking<T: Serialize + Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+) -> Result<Response<Answer>, Refused> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|e| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    Ok(json(StatusCode::OK, &done?))
+}
+
+fn objects(desk: &Desk) -> view::Objects {
+    let store = desk.mesh.state.join(APPLIED);
+    let in_force = desk.in_force();
+    let objects = in_force.values().map(|object| view::Object {
+        key: key_of(object.key()),
+        origin: object.origin.to_string(),
+        applied: Path::new(object.origin.file.as_ref()).starts_with(&store),
+    });
+    view::Objects { objects: objects.collect() }
+}
+
+/// Kinds that have a number of replicas.
+const SCALED: [&str; 3] = ["Deployment", "StatefulSet", "ReplicaSet"];
+
+fn scale(desk: &Desk, scale: &view::Scale) -> Result<view::Scaled, Refused> {
+    let view::Scale { workload, replicas } = scale;
+    let refuse = |text| Err(Refused::new(StatusCode::UNPROCESSABLE_ENTITY, text));
+    if *replicas > REPLICAS_MAX {
+        return refuse(format!(
+            "{replicas} replicas are more than the {REPLICAS_MAX} that one workload may have here"
+        ));
+    }
+    let in_force = desk.in_force();
+    let scalable = || in_force.values().filter(|object| SCALED.contains(&object.meta.kind.as_str()));
+    let found = scalable().find(|object| key_of(object.key()) == *workload);
+    let Some(object) = found else {
+        let there = scalable().filter(|object| object.meta.namespace.as_str() == workload.namespace);
+        let hint = similar::did_you_mean(&workload.name, there.map(|object| object.meta.name.as_str()));
+        let view::Key { kind, namespace, name } = workload;
+        return refuse(format!("no {kind} `{name}` in namespace {namespace}{hint}"));
+    };
+    let mut written = None;
+    desk.scales.send_modify(|scales| written = scales.set(object, *replicas));
+    Ok(view::Scaled { written: written.unwrap_or(1), origin: object.origin.to_string() })
+}
+
+/// The way from a request to a program in a pod.
+fn upgrade(
+    desk: &Arc<Desk>,
+    request: Request<Incoming>,
+    pod: PodName,
+    stays: &Stays,
+) -> Result<Response<Answer>, Refused> {
+    if request.headers().get(header::UPGRADE).is_none_or(|protocol| protocol != exec::PROTOCOL) {
+        let text = format!("programs are run by `Upgrade: {}`", exec::PROTOCOL);
+        return Err(Refused::new(StatusCode::UPGRADE_REQUIRED, text));
+    }
+    let (place, setting) = {
+        let status = desk.status.borrow();
+        let found = status.pods.iter().find(|known| known.name == pod);
+        let found = found.ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, format!("no pod {pod}")))?;
+        let place = found.place.clone().ok_or_else(|| {
+            let text = format!("pod {pod} is {} and takes no programs now", found.summary());
+            Refused::new(StatusCode::CONFLICT, text)
+        })?;
+        (place, exec::Setting { env: found.env(), user: desk.identity.program_user() })
+    };
+    let held = stream_place(desk, stays)?;
+    tokio::spawn(async move {
+        let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else { return };
+        let Ok(stream) = parts.io.into_inner().into_std() else { return };
+        // It ends at once with the pod, and its program with it.
+        match place.spawn(exec::serve(stream, setting)).await {
+            Ok(Err(error)) => tracing::debug!(%pod, %error, "a caller's program"),
+            Ok(Ok(())) | Err(_) => {}
+        }
+        drop(held);
+    });
+    let mut response = Response::new(Answer::Whole(None));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(exec::PROTOCOL));
+    Ok(response)
 }
 
 fn has_query(request: &Request<Incoming>, wanted: &str) -> bool {
@@ -206,4 +334,18 @@ fn stream_place(desk: &Desk, stays: &Stays) -> Result<OwnedSemaphorePermit, Refu
     })?;
     stays.0.store(true, Ordering::Relaxed);
     Ok(place)
+}
+
+/// A request's body, within its bound, as what it should be.
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refused> {
+    let limited = Limited::new(request.into_body(), REQUEST_BYTES_MAX);
+    let bytes: Bytes = match limited.collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            let text = format!("more than {} MiB in one request; apply in parts", REQUEST_BYTES_MAX >> 20);
+            return Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+        }
+        Err(error) => return Err(Refused::new(StatusCode::BAD_REQUEST, error.to_string())),
+    };
+    serde_json::from_slice(&bytes).map_err(|e| Refused::new(StatusCode::BAD_REQUEST, e.to_string()))
 }

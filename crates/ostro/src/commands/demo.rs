@@ -86,6 +86,7 @@ impl Args {
             programs: tools.programs,
             ingress: self.ingress,
             control_http: (Ipv4Addr::LOCALHOST, 0).into(),
+            expose: Vec::new(),
             drain: Duration::ZERO,
         })
     }

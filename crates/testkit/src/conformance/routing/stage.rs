@@ -54,6 +54,7 @@ impl Stage {
             programs: tools.programs,
             ingress: any_port,
             control_http: any_port,
+            expose: Vec::new(),
             drain: Duration::from_secs(1),
         })
         .await
