@@ -34,6 +34,8 @@ const LINE_BYTES_MAX: u64 = 256;
 const ORDER_MAX: Duration = Duration::from_secs(10);
 /// Time between SIGHUP and SIGKILL for a program whose caller is gone.
 const GRACE: Duration = Duration::from_secs(2);
+/// Where programs are looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Exit status of a program that cannot be executed, and of one that is not there, as shells have it.
 const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
@@ -104,8 +106,7 @@ fn process(order: &Order, setting: &Setting) -> Process {
     let (program, args) =
         order.command.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let wanted = order.container.as_ref().and_then(|name| setting.env.get(name));
-    let mut env: BTreeMap<String, String> =
-        std::env::var("PATH").map(|path| ("PATH".to_owned(), path)).into_iter().collect();
+    let mut env = BTreeMap::from([("PATH".to_owned(), path(setting))]);
     env.extend(wanted.or_else(|| setting.env.values().next()).cloned().unwrap_or_default());
     env.extend(order.env.clone());
     Process {
@@ -119,6 +120,13 @@ fn process(order: &Order, setting: &Setting) -> Process {
     }
 }
 
+/// Where programs are looked for: the runner's own places only if the program runs as the same user, who may look
+/// there.
+fn path(setting: &Setting) -> String {
+    let own = std::env::var("PATH").ok().filter(|_| setting.user.is_none());
+    own.unwrap_or_else(|| PATH.to_owned())
+}
+
 fn not_started(order: &Order, error: &SpawnError) -> Heard {
     let program = order.command.first().map(String::as_str).unwrap_or_default();
     let source = match error {
@@ -128,8 +136,8 @@ fn not_started(order: &Order, error: &SpawnError) -> Heard {
         io::ErrorKind::NotFound => Heard::Failed {
             code: NOT_FOUND,
             error: format!(
-                "no program `{program}` in the pod; pods see this machine's programs: is it in PATH here? (`which \
-                 {program}`)"
+                "no program `{program}` in the pod; pods see the programs of this machine: is it installed, or give \
+                 its path"
             ),
         },
         _ => Heard::Failed { code: NOT_EXECUTABLE, error: format!("`{program}` cannot be run: {source}") },

@@ -3,7 +3,7 @@
 //!
 //! [`server`] answers, on the side of the mesh; [`client`] asks. What goes between them is in [`view`] (JSON)
 //! and, for a program run in a pod, in [`exec`]: descriptors over the socket itself, after an HTTP upgrade.
-//! [`applied`] keeps the objects that the mesh was given this way.
+//! [`applied`] keeps the objects that the mesh was given this way; [`terminal`] lends the caller's terminal.
 //!
 //! What this deliberately is not: a Kubernetes API. Paths begin with `/v1`; within a version, fields are only
 //! ever added.
@@ -19,6 +19,7 @@ pub mod applied;
 pub mod client;
 pub mod exec;
 pub mod server;
+pub mod terminal;
 pub mod view;
 
 mod body;

@@ -1,8 +1,12 @@
 //! What more than one subcommand needs: which mesh is meant, and how things are printed.
 
 use ostro_local::api::client::{Client, ClientError};
+use ostro_local::api::view::{Key, Text};
 use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
+use ostro_local::similar;
+use ostro_sources::tree;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Which mesh is meant.
@@ -18,6 +22,84 @@ impl MeshArgs {
     pub async fn open(&self) -> Result<Client, ClientError> {
         Client::open(&Meshes::of_this_user(), &self.name).await
     }
+}
+
+/// Which pod is meant.
+#[derive(clap::Args, Debug)]
+pub struct PodArgs {
+    /// A pod's name, the beginning of it, or its workload: reviews-v1, deploy/reviews-v1.
+    #[arg(value_name = "POD")]
+    pub pod: String,
+    /// The pod's namespace [default: wherever there is one of that name].
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+}
+
+/// The kind that was typed.
+pub fn kind(typed: &str) -> Result<&'static str, String> {
+    similar::kind(typed).map_err(|near| {
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        format!("no kind `{typed}`{hint}")
+    })
+}
+
+/// An object, as `kubectl` says it: `deployment/reviews-v1`, and where it is unless that is `default`.
+pub fn key_text(key: &Key) -> String {
+    let place = match key.namespace.as_str() {
+        "" | "default" => String::new(),
+        namespace => format!(" -n {namespace}"),
+    };
+    format!("{}/{}{place}", key.kind.to_lowercase(), key.name)
+}
+
+/// A program's exit status as ours.
+pub fn narrow(code: i32) -> u8 {
+    u8::try_from(code & 0xff).unwrap_or(1)
+}
+
+/// What is wrong with paths that were given.
+pub fn path_problem(path: &Path) -> Option<String> {
+    let shown = path.display();
+    if ["http://", "https://"].iter().any(|scheme| path.to_string_lossy().starts_with(scheme)) {
+        return Some(format!(
+            "{shown}: files are read from this machine only; get it first: curl -LO {shown}"
+        ));
+    }
+    let tree = tree::walk(&[path.to_owned()]);
+    if let Some(problem) = tree.problems.first() {
+        return Some(format!("{}: {}; give {}", problem.path.display(), problem.found, problem.allowed));
+    }
+    tree.files.is_empty().then(|| {
+        format!(
+            "{shown}: no .yaml, .yml or .json file in this directory; is it the right one? (`ls {shown}`)"
+        )
+    })
+}
+
+/// The texts below the paths; `-` is standard input. Everything that is wrong with the paths is told.
+pub fn texts(paths: &[PathBuf]) -> Result<Vec<Text>, String> {
+    let mut texts = Vec::new();
+    let mut problems = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            match io::read_to_string(io::stdin()) {
+                Ok(text) => texts.push(Text { name: "standard input".to_owned(), text }),
+                Err(error) => problems.push(format!("standard input: {error}")),
+            }
+            continue;
+        }
+        if let Some(problem) = path_problem(path) {
+            problems.push(problem);
+            continue;
+        }
+        for file in tree::walk(&[path.clone()]).files {
+            match std::fs::read_to_string(&file) {
+                Ok(text) => texts.push(Text { name: file.display().to_string(), text }),
+                Err(error) => problems.push(format!("{}: {error}", file.display())),
+            }
+        }
+    }
+    if problems.is_empty() { Ok(texts) } else { Err(problems.join("\n  ")) }
 }
 
 /// Prints what was made ready; that a reader has seen enough (`| head`) is no failure.

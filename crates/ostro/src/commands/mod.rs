@@ -4,11 +4,15 @@
 //! a variant below, and an arm in [`Command::run`]. A command that needs the async runtime starts it with
 //! [`block_on`].
 
+mod apply;
 mod common;
 mod control;
+mod delete;
 mod demo;
 mod down;
+mod exec;
 mod ps;
+mod scale;
 mod up;
 mod validate;
 
@@ -33,6 +37,14 @@ pub enum Command {
     Up(up::Args),
     /// Lists the pods of a mesh, or the meshes that run.
     Ps(ps::Args),
+    /// Runs a program in a pod.
+    Exec(exec::Args),
+    /// Puts objects into a running mesh.
+    Apply(apply::Args),
+    /// Takes objects out that were applied.
+    Delete(delete::Args),
+    /// Asks for another number of pods.
+    Scale(scale::Args),
     /// Ends a mesh, and removes what a killed one left.
     Down(down::Args),
 }
@@ -54,6 +66,10 @@ impl Command {
             Command::Demo(args) => args.run(),
             Command::Up(args) => args.run(),
             Command::Ps(args) => args.run(),
+            Command::Exec(args) => args.run(),
+            Command::Apply(args) => args.run(),
+            Command::Delete(args) => args.run(),
+            Command::Scale(args) => args.run(),
             Command::Down(args) => args.run(),
         }
     }

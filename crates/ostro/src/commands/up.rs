@@ -125,6 +125,7 @@ impl Args {
             programs: tools.programs,
             ingress: self.ingress.unwrap_or_else(|| local(8080)),
             control_http: self.control_http.unwrap_or_else(|| local(15014)),
+            expose: Vec::new(),
             drain: Duration::from_secs(self.drain),
         })
     }
