@@ -30,6 +30,7 @@ pub mod cluster;
 mod control;
 pub mod demo;
 pub mod dns;
+pub mod doctor;
 mod egress;
 mod expose;
 mod furnish;

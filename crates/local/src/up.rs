@@ -112,6 +112,13 @@ pub enum UpError {
     Follow(#[source] io::Error),
 }
 
+impl UpError {
+    /// True if it is this machine that lacks something, so that `ostro doctor` can tell more.
+    pub fn is_machines(&self) -> bool {
+        matches!(self, Self::Place(_) | Self::Link(_) | Self::Listen { .. })
+    }
+}
+
 /// A mesh that runs. Dropping it ends it, but does not wait; [`Mesh::end`] does.
 #[derive(Debug)]
 pub struct Mesh {

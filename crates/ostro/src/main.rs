@@ -28,18 +28,7 @@ fn main() -> ExitCode {
     match cli.command.run() {
         Ok(code) => code,
         Err(error) => {
-            let mut said = error.to_string();
-            eprintln!("ostro: {said}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                let text = error.to_string();
-                // Many errors tell their cause themselves.
-                if !said.contains(&text) {
-                    eprintln!("  because: {text}");
-                    said = text;
-                }
-                cause = error.source();
-            }
+            commands::report(error.as_ref());
             ExitCode::FAILURE
         }
     }

@@ -20,4 +20,5 @@ pub mod load;
 pub mod meshgen;
 pub mod netns;
 pub mod running;
+pub mod terminal;
 pub mod universe;

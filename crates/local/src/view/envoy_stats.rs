@@ -150,9 +150,13 @@ fn of_cluster<'a, 'n>(
     Some((clusters.entry(cluster.to_owned()).or_default(), what))
 }
 
-/// Where a cluster leads; `None` for the way in and for nowhere.
+/// The bootstrap's own clusters: how a proxy reaches the control plane, itself and its agent.
+const OWN: [&str; 3] = ["xds-grpc", "prometheus_stats", "agent"];
+
+/// Where a cluster leads; `None` for the way in, for nowhere, and for a proxy's own business.
 fn destination(cluster: &str) -> Option<Destination> {
-    if cluster.starts_with("inbound") || cluster.starts_with("Inbound") || cluster.starts_with("BlackHole") {
+    let not_out = ["inbound", "Inbound", "BlackHole"];
+    if OWN.contains(&cluster) || not_out.iter().any(|start| cluster.starts_with(start)) {
         return None;
     }
     if cluster == "PassthroughCluster" {
@@ -191,6 +195,7 @@ mod tests {
             {"name": "cluster.outbound|9080||reviews.default.svc.cluster.local;.ssl.handshake", "value": 1},
             {"name": "cluster.outbound|9080||reviews.default.svc.cluster.local;.version_text", "value": "a"},
             {"name": "cluster.inbound|9080||;.upstream_rq_completed", "value": 9},
+            {"name": "cluster.xds-grpc;.upstream_cx_total", "value": 1},
             {"name": "cluster.PassthroughCluster;.upstream_cx_total", "value": 4},
             {"name": "cluster.own-name;.upstream_cx_total", "value": 5},
             {"histograms": [

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use super::model::{Edge, Model, PodRow, Standing, Tls};
-use super::screen::{Cell, Line, Screen, Side, Style, table};
+use super::screen::{Cell, Line, Screen, Side, Style, table, wrapped};
 
 /// Pods that progress names as waited for, at most.
 const WAITING_SHOWN: usize = 8;
+
+/// Problems that are shown, at most, and lines of each.
+const PROBLEMS_SHOWN: usize = 3;
+const PROBLEM_LINES: usize = 4;
 
 /// Which part is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +60,7 @@ pub fn progress(model: &Model, frame: &Frame, elapsed: Duration, width: usize, h
     if let Some(more) = waiting.len().checked_sub(WAITING_SHOWN).filter(|more| *more > 0) {
         lines.push(Line::new(Style::Dim, &format!("  and {more} more")));
     }
-    lines.extend(model.problems().iter().map(|problem| Line::new(Style::Bad, &format!("  {problem}"))));
+    lines.extend(problems(model, width));
     lines.extend(frame.log.iter().map(|line| Line::new(Style::Dim, &format!("  {line}"))));
     Screen::cut(lines, width, height)
 }
@@ -64,7 +68,7 @@ pub fn progress(model: &Model, frame: &Frame, elapsed: Duration, width: usize, h
 /// The live view. `now` on the clock of the model's samples.
 pub fn live(model: &Model, frame: &Frame, now: Duration, width: usize, height: usize) -> Screen {
     let mut lines = head(model, frame, width);
-    let foot = foot(model, frame);
+    let foot = foot(model, frame, width);
     let room = height.saturating_sub(lines.len() + foot.len());
     let body = match frame.tab {
         Tab::Both => both(model, now, width, room),
@@ -99,10 +103,22 @@ fn head(model: &Model, frame: &Frame, width: usize) -> Vec<Line> {
     std::iter::once(title).chain(notes).chain([Line::default()]).collect()
 }
 
-fn foot(model: &Model, frame: &Frame) -> Vec<Line> {
-    let problems = model.problems().iter().map(|problem| Line::new(Style::Bad, problem));
+fn foot(model: &Model, frame: &Frame, width: usize) -> Vec<Line> {
     let log = frame.log.iter().map(|line| Line::new(Style::Dim, line));
-    problems.chain(log).collect()
+    problems(model, width).into_iter().chain(log).collect()
+}
+
+fn problems(model: &Model, width: usize) -> Vec<Line> {
+    let all = model.problems();
+    let mut lines: Vec<Line> = all
+        .iter()
+        .take(PROBLEMS_SHOWN)
+        .flat_map(|problem| wrapped(Style::Bad, problem, width, PROBLEM_LINES))
+        .collect();
+    if let Some(more) = all.len().checked_sub(PROBLEMS_SHOWN).filter(|more| *more > 0) {
+        lines.push(Line::new(Style::Bad, &format!("and {more} more problems")));
+    }
+    lines
 }
 
 /// The lines from `offset` on that fit into `room`, never scrolled past the end; the head of the table stays.

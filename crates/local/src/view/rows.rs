@@ -90,6 +90,7 @@ mod tests {
     fn pod(containers: Vec<ContainerStatus>) -> PodStatus {
         PodStatus {
             name: PodName { namespace: "default".into(), name: "web-0".into() },
+            kind: "Deployment".into(),
             workload: "web".into(),
             kind: "Deployment".into(),
             ip: Ipv4Addr::new(10, 244, 0, 2),

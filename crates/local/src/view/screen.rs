@@ -88,6 +88,23 @@ impl Line {
     }
 }
 
+/// A text that has to be read whole: as many lines as it takes at this width, up to `most`.
+pub fn wrapped(style: Style, text: &str, width: usize, most: usize) -> Vec<Line> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let full = lines.last().is_some_and(|line| line.chars().count() + 1 + word.chars().count() > width);
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if !full => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.iter().take(most).map(|line| Line::new(style, line)).collect()
+}
+
 /// What fills a terminal: never more lines than it has, none wider than it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Screen {
@@ -187,6 +204,16 @@ mod tests {
     fn texts_cannot_steer_the_terminal() {
         let line = Line::new(Style::Plain, "a\x1b[2Jb\r\nc\u{9b}d");
         assert_eq!(line.coloured(), "a [2Jb  c d");
+    }
+
+    #[test]
+    fn what_has_to_be_read_whole_is_wrapped() {
+        let lines = |text, width| -> Vec<String> {
+            wrapped(Style::Plain, text, width, 3).iter().map(Line::plain).collect()
+        };
+        assert_eq!(lines("one two three", 8), ["one two", "three"]);
+        assert_eq!(lines("a-long-word b", 4), ["a-long-word", "b"]);
+        assert_eq!(lines("a b c d e", 1), ["a", "b", "c"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod common;
 mod control;
 mod delete;
 mod demo;
+mod doctor;
 mod down;
 mod exec;
 mod ps;
@@ -47,6 +48,8 @@ pub enum Command {
     Scale(scale::Args),
     /// Ends a mesh, and removes what a killed one left.
     Down(down::Args),
+    /// Says what this machine lacks for a mesh, and how to mend it.
+    Doctor(doctor::Args),
 }
 
 impl Command {
@@ -62,6 +65,7 @@ impl Command {
     pub fn run(self) -> Outcome {
         match self {
             Command::Control(args) => args.run(),
+            Command::Doctor(args) => args.run(),
             Command::Validate(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Up(args) => args.run(),
@@ -72,6 +76,22 @@ impl Command {
             Command::Scale(args) => args.run(),
             Command::Down(args) => args.run(),
         }
+    }
+}
+
+/// Says why a command did not do its work.
+pub fn report(error: &(dyn Error + 'static)) {
+    let mut said = error.to_string();
+    eprintln!("ostro: {said}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Many errors tell their cause themselves.
+        if !said.contains(&text) {
+            eprintln!("  because: {text}");
+            said = text;
+        }
+        cause = error.source();
     }
 }
 

@@ -1,6 +1,8 @@
 //! `ostro up`: a whole mesh on this machine, from files.
 
-use super::Outcome;
+use super::doctor::{self, LACKING, explain};
+use super::{Outcome, report};
+use ostro_local::doctor::Wants;
 use ostro_local::images::Images;
 use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
 use ostro_local::sandbox;
@@ -10,7 +12,7 @@ use ostro_local::view::live::{Form, Show};
 use ostro_local::view::terminal::Remembered;
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -58,14 +60,21 @@ impl Args {
     pub fn run(self) -> Outcome {
         let ground = Meshes::of_this_user().lay(&self.name, self.state_dir.as_deref())?;
         let (state, left, terminal) = (ground.dir.clone(), ground.clone(), Remembered::now());
-        // Before the first thread.
-        let cleanup = move |_| {
+        let wants = self.wants(&state)?;
+        let doctor = wants.clone();
+        let cleanup = move |code| {
             terminal.restore();
             left.release();
+            if code == i32::from(LACKING) {
+                explain(&doctor);
+            }
         };
+        // Before the first thread.
         if let Err(error) = sandbox::enter(cleanup) {
             ground.release();
-            return Err(error.into());
+            report(&error);
+            explain(&wants);
+            return Ok(ExitCode::FAILURE);
         }
         super::block_on(self.hold(state))
     }
@@ -81,10 +90,21 @@ impl Args {
         };
         tokio::pin!(interrupted);
         let (form, name) = (Form::choose(self.plain, self.json), self.name.to_string());
+        if let Err(error) = Tools::find(self.envoy.clone()) {
+            report(&error);
+            return Ok(ExitCode::from(LACKING));
+        }
         let options = self.options(state)?;
         let mut show = Show::begin(&name, form)?;
         let mut mesh = tokio::select! {
-            mesh = show.during(Mesh::start(options)) => mesh??,
+            mesh = show.during(Mesh::start(options)) => match mesh? {
+                Err(error) if error.is_machines() => {
+                    drop(show);
+                    report(&error);
+                    return Ok(ExitCode::from(LACKING));
+                }
+                mesh => mesh?,
+            },
             () = &mut interrupted => return Ok(ExitCode::FAILURE),
         };
         show.address("ingress", format!("http://{}", mesh.ingress()))?;
@@ -105,15 +125,28 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Addresses of the host: of the ingress gateway, and of the control plane's pages.
+    fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        let local = |port: u16| {
+            let port = if self.name.is_default() { port } else { 0 };
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+        };
+        let control = self.control_http.unwrap_or_else(|| local(15014));
+        (self.ingress.unwrap_or_else(|| local(8080)), control)
+    }
+
+    fn wants(&self, state: &Path) -> Result<Wants, Box<dyn Error + Send + Sync>> {
+        let (ingress, control) = self.addresses();
+        let ports = vec![("ingress", ingress), ("control-http", control)];
+        doctor::wants(self.envoy.clone(), Some(state.to_owned()), ports)
+    }
+
     fn options(self, state: PathBuf) -> Result<Options, Box<dyn Error + Send + Sync>> {
+        let (ingress, control_http) = self.addresses();
         let tools = Tools::find(self.envoy)?;
         let images = match &self.images {
             Some(path) => Images::read(path)?.then(Images::built_in()?),
             None => Images::built_in()?,
-        };
-        let local = |port: u16| {
-            let port = if self.name.is_default() { port } else { 0 };
-            SocketAddr::from((Ipv4Addr::LOCALHOST, port))
         };
         Ok(Options {
             name: self.name.to_string(),
@@ -123,8 +156,8 @@ impl Args {
             ostro: tools.ostro,
             envoy: tools.envoy,
             programs: tools.programs,
-            ingress: self.ingress.unwrap_or_else(|| local(8080)),
-            control_http: self.control_http.unwrap_or_else(|| local(15014)),
+            ingress,
+            control_http,
             expose: Vec::new(),
             drain: Duration::from_secs(self.drain),
         })

@@ -1,0 +1,93 @@
+//! `ostro doctor`: what this machine lacks for a mesh, and how to mend it.
+
+use super::Outcome;
+use ostro_local::doctor::{self, Finding, Verdict, Wants};
+use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
+use ostro_local::tools::Tools;
+use std::error::Error;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Options of `ostro doctor`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// What is to be checked for: the address of the ingress gateway.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    ingress: SocketAddr,
+    /// The address of the control plane's pages.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15014")]
+    control_http: SocketAddr,
+    /// Stock Envoy [default: OSTRO_ENVOY, else the one `cargo xtask setup` installs, else in PATH].
+    #[arg(long, value_name = "FILE")]
+    envoy: Option<PathBuf>,
+    /// Where the mesh would keep its state.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Tries what a child of the doctor tries, and says what came of it.
+    #[arg(long = "try", hide = true)]
+    child: bool,
+}
+
+impl Args {
+    /// Prints what was found; exit status 1 if no mesh would come up.
+    pub fn run(self) -> Outcome {
+        if self.child {
+            doctor::attempt()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let ports = vec![("ingress", self.ingress), ("control-http", self.control_http)];
+        let findings = doctor::examine(&wants(self.envoy, self.state_dir, ports)?);
+        let able = doctor::missing(&findings).next().is_none();
+        let printed = match self.json {
+            true => writeln!(io::stdout(), "{:#}", serde_json::json!({"able": able, "findings": findings})),
+            false => write!(io::stdout(), "{}{}", doctor::render(&findings), conclusion(&findings)),
+        };
+        match printed {
+            // Whoever reads has seen enough: the exit status still tells.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            printed => printed?,
+        }
+        Ok(if able { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// What a mesh of these options wants of the machine.
+pub fn wants(
+    envoy: Option<PathBuf>,
+    state: Option<PathBuf>,
+    ports: Vec<(&'static str, SocketAddr)>,
+) -> Result<Wants, Box<dyn Error + Send + Sync>> {
+    let ostro = std::env::current_exe()?;
+    let programs = ostro.parent().map(PathBuf::from).unwrap_or_default();
+    let name: MeshName = DEFAULT_NAME.parse()?;
+    let state = state.unwrap_or_else(|| Meshes::of_this_user().dir(&name));
+    let envoy = Tools::find(envoy).map(|tools| tools.envoy).map_err(|error| error.to_string());
+    Ok(Wants { ostro, envoy, programs, state, ports })
+}
+
+/// Exit status of the sandbox if it was this machine that lacked something (`EX_OSERR` of sysexits.h): whoever called it
+/// then looks for what that is, from outside.
+pub const LACKING: u8 = 71;
+
+/// After a mesh did not come up: says what is missing, if anything is.
+pub fn explain(wants: &Wants) {
+    let findings = doctor::examine(wants);
+    let missing: Vec<&Finding> = doctor::missing(&findings).collect();
+    if !missing.is_empty() {
+        eprint!("\nWhat `ostro doctor` finds missing:\n\n{}", doctor::render(missing));
+    }
+}
+
+fn conclusion(findings: &[Finding]) -> String {
+    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+    match (count(Verdict::Missing), count(Verdict::Warning)) {
+        (0, 0) => "\neverything a mesh needs is there\n".to_owned(),
+        (0, warnings) => format!("\na mesh comes up; {warnings} of the above could be better\n"),
+        (missing, _) => format!("\nno mesh comes up: {missing} of the above must be mended first\n"),
+    }
+}
