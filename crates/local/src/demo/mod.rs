@@ -8,6 +8,7 @@ mod judge;
 mod steps;
 mod table;
 mod traffic;
+mod visit;
 
 use std::fs;
 use std::io;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 pub use steps::Outcome;
 pub use table::{head, render};
+pub use visit::{Try, lay, tries, visitors};
 
 use crate::up::{Mesh, Options, UpError};
 use steps::Step;

@@ -25,6 +25,13 @@ pub enum Event {
         /// A URL or an address.
         url: String,
     },
+    /// Something to try.
+    Try {
+        /// What it does.
+        what: &'static str,
+        /// The line that does it.
+        command: String,
+    },
     /// A pod was made.
     PodStarting {
         /// The pod.
@@ -72,6 +79,7 @@ impl Event {
         let line = match self {
             Event::Starting => format!("mesh {mesh} starting"),
             Event::Address { what, url } => format!("{what} {url}"),
+            Event::Try { command, .. } => format!("try {command}"),
             Event::PodStarting { pod, address } => format!("pod {pod} starting {address}"),
             Event::PodWaiting { pod, reason } => format!("pod {pod} waiting {reason}"),
             Event::PodReady(pod) => format!("pod {pod} ready"),
@@ -94,6 +102,7 @@ impl Event {
         match self {
             Event::Starting => json!({"event": "mesh", "mesh": mesh, "state": "starting"}),
             Event::Address { what, url } => json!({"event": "address", "of": what, "url": url}),
+            Event::Try { what, command } => json!({"event": "try", "what": what, "command": command}),
             Event::PodStarting { pod, address } => pod_json(pod, "starting", [("address", address)]),
             Event::PodWaiting { pod, reason } => pod_json(pod, "waiting", [("reason", reason)]),
             Event::PodReady(pod) => pod_json(pod, "ready", []),

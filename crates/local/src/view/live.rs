@@ -124,9 +124,10 @@ impl Show {
         self.say(&[Event::Address { what, url }])
     }
 
-    /// A line that a terminal shows below the addresses; nothing where there are only lines of changes.
-    pub fn note(&mut self, text: &str) {
-        self.notes.push(text.to_owned());
+    /// Tells of something to try.
+    pub fn suggest(&mut self, what: &'static str, command: String) -> io::Result<()> {
+        self.notes.push(format!("try        {command}   # {what}"));
+        self.say(&[Event::Try { what, command }])
     }
 
     /// Shows the mesh until `stop`, or until somebody has had enough.

@@ -1,11 +1,15 @@
-//! `ostro demo`: Bookinfo on a mesh of this machine, walked through and checked.
+//! `ostro demo`: Bookinfo on a mesh of this machine, to look around in; or walked through and checked.
 
-use super::Outcome;
-use ostro_local::demo::{Demo, head, render};
+use super::doctor::{self, LACKING, explain};
+use super::{Outcome, report};
+use ostro_local::demo::{Demo, Try, head, lay, render, tries, visitors};
 use ostro_local::images::Images;
+use ostro_local::meshes::{MeshName, Meshes};
 use ostro_local::sandbox;
 use ostro_local::tools::Tools;
-use ostro_local::up::Options;
+use ostro_local::up::{Mesh, Options};
+use ostro_local::view::live::{Form, Show};
+use ostro_local::view::terminal::Remembered;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,9 +19,18 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Options of `ostro demo`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// End after the walk; exit status 0 only if every step held.
+    /// Walk through routing, faults and retries instead, and end; exit status 0 only if every step held.
     #[arg(long)]
     check: bool,
+    /// What the mesh is called, for other commands to find it.
+    #[arg(long, value_name = "MESH", default_value = "demo")]
+    name: MeshName,
+    /// A line for each change, also in a terminal (docs/local.md has the form).
+    #[arg(long, conflicts_with = "json")]
+    plain: bool,
+    /// A JSON object for each change, one a line.
+    #[arg(long)]
+    json: bool,
     /// Where the page is reached; port 0 takes one that is free.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     ingress: SocketAddr,
@@ -27,11 +40,88 @@ pub struct Args {
 }
 
 impl Args {
-    /// Makes the walk.
+    /// Shows the mesh until it is ended; with `--check`, makes the walk.
     pub fn run(self) -> Outcome {
+        if self.check {
+            // Before the first thread.
+            sandbox::enter(|_| ())?;
+            return super::block_on(self.show());
+        }
+        let ground = Meshes::of_this_user().lay(&self.name, None)?;
+        let wants =
+            doctor::wants(self.envoy.clone(), Some(ground.dir.clone()), vec![("ingress", self.ingress)])?;
+        let (state, left, terminal, asked) =
+            (ground.dir.clone(), ground.clone(), Remembered::now(), wants.clone());
+        let cleanup = move |code| {
+            terminal.restore();
+            left.release();
+            if code == i32::from(LACKING) {
+                explain(&asked);
+            }
+        };
         // Before the first thread.
-        sandbox::enter(|_| ())?;
-        super::block_on(self.show())
+        if let Err(error) = sandbox::enter(cleanup) {
+            ground.release();
+            report(&error);
+            explain(&wants);
+            return Ok(ExitCode::FAILURE);
+        }
+        super::block_on(self.visit(state))
+    }
+
+    /// The mesh, some visitors of the demo's own, and what to try.
+    async fn visit(self, state: PathBuf) -> Outcome {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let interrupted = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        tokio::pin!(interrupted);
+        let mut options = match self.options(&state) {
+            Ok(options) => options,
+            Err(error) => {
+                report(error.as_ref());
+                return Ok(ExitCode::from(LACKING));
+            }
+        };
+        options.state.clone_from(&state);
+        options.paths.push(lay(&state)?);
+        let name = self.name.to_string();
+        let mut show = Show::begin(&name, Form::choose(self.plain, self.json))?;
+        let mut mesh = tokio::select! {
+            mesh = show.during(Mesh::start(options)) => match mesh? {
+                Err(error) if error.is_machines() => {
+                    drop(show);
+                    report(&error);
+                    return Ok(ExitCode::from(LACKING));
+                }
+                mesh => mesh?,
+            },
+            () = &mut interrupted => return Ok(ExitCode::FAILURE),
+        };
+        show.address("page", format!("http://{}/productpage", mesh.ingress()))?;
+        for Try { what, command } in tries(&called(), &name, &state) {
+            show.suggest(what, command)?;
+        }
+        let (status, asked) = (mesh.watch(), mesh.asked_to_end());
+        let stopped = async {
+            tokio::select! {
+                () = interrupted => {}
+                () = asked => {}
+            }
+        };
+        let visitors = visitors(mesh.ingress());
+        tokio::select! {
+            shown = show.hold(status, stopped) => drop(shown?),
+            () = visitors => {}
+            () = mesh.ended() => return Ok(ExitCode::FAILURE),
+        }
+        mesh.end().await;
+        show.end()?;
+        Ok(ExitCode::SUCCESS)
     }
 
     async fn show(self) -> Outcome {
@@ -66,10 +156,6 @@ impl Args {
             held = demo.walk(|outcome| print!("{}", render(outcome))) => held?,
             () = &mut stopped => return Ok(ExitCode::FAILURE),
         };
-        if !self.check {
-            println!("\nthe mesh stays up until Ctrl-C; edit the YAML in {}", dir.join("yaml").display());
-            stopped.await;
-        }
         demo.end().await;
         Ok(conclude(held, &dir))
     }
@@ -77,7 +163,7 @@ impl Args {
     fn options(&self, dir: &Path) -> Result<Options, Box<dyn std::error::Error + Send + Sync>> {
         let tools = Tools::find(self.envoy.clone())?;
         Ok(Options {
-            name: "demo".to_owned(),
+            name: self.name.to_string(),
             paths: Vec::new(),
             state: dir.join("state"),
             images: Images::built_in()?,
@@ -89,6 +175,16 @@ impl Args {
             expose: Vec::new(),
             drain: Duration::ZERO,
         })
+    }
+}
+
+/// How this program can be called again: as it was, if that was by a path.
+fn called() -> String {
+    match std::env::args().next() {
+        Some(name) if name.contains('/') => {
+            std::env::current_exe().map_or(name, |path| path.display().to_string())
+        }
+        _ => "ostro".to_owned(),
     }
 }
 
