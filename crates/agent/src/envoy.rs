@@ -33,13 +33,24 @@ impl Envoy {
     /// Keeps one Envoy running until `stop`, then drains and ends it. Returns an error only if the very
     /// first start fails: later ones are tried again.
     pub async fn run(self, stop: CancellationToken) -> Result<(), SpawnError> {
-        let Self { admin, drain, .. } = self;
-        self.process().keep(stop, drained(admin, drain)).await
+        self.process().keep(stop, self.drained()).await
     }
 
-    fn process(self) -> Process {
+    /// Tells Envoy to drain and gives it the time to.
+    pub async fn drained(&self) {
+        if self.drain.is_zero() {
+            return;
+        }
+        match self.admin.drain().await {
+            Ok(()) => tokio::time::sleep(self.drain).await,
+            Err(error) => tracing::debug!(%error, "Envoy could not be drained"),
+        }
+    }
+
+    /// Its process, for whoever keeps it running himself.
+    pub fn process(&self) -> Process {
         let drain_seconds = self.drain.as_secs().max(1).to_string();
-        let mut args: Vec<OsString> = vec!["-c".into(), self.config.into()];
+        let mut args: Vec<OsString> = vec!["-c".into(), self.config.clone().into()];
         // One worker: a pod of the local runner shares its machine with a whole mesh. No hot restarts:
         // several Envoys run on one machine, each alone.
         let fixed = "--concurrency 1 --use-dynamic-base-id --disable-hot-restart --log-level warning \
@@ -48,21 +59,10 @@ impl Envoy {
         args.push(drain_seconds.into());
         Process {
             args,
-            output: Output::File(self.log),
+            output: Output::File(self.log.clone()),
             user: self.user,
             grace: GRACE,
-            ..Process::new("Envoy", self.binary)
+            ..Process::new("Envoy", &self.binary)
         }
-    }
-}
-
-/// Tells Envoy to drain and gives it the time to.
-async fn drained(admin: Admin, drain: Duration) {
-    if drain.is_zero() {
-        return;
-    }
-    match admin.drain().await {
-        Ok(()) => tokio::time::sleep(drain).await,
-        Err(error) => tracing::debug!(%error, "Envoy could not be drained"),
     }
 }

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::plan::Run;
 use crate::services::Live;
 
 /// The one node of this mesh.
@@ -103,11 +102,6 @@ pub fn pod_object(pod: &Live<'_>) -> (String, Value) {
         },
     });
     (format!("pod.{}.{}.json", plan.name.namespace, plan.name.name), object)
-}
-
-/// Names of a pod's programs, for its log files: those of its containers, which are unique in it.
-pub fn log_name(run: &Run) -> String {
-    format!("{}.log", run.container)
 }
 
 #[cfg(test)]

@@ -13,8 +13,12 @@
 //!   gateway: true          # a proxy of the mesh itself, no program
 //! - match: "example.com/mine"
 //!   program: /opt/mine/server
-//!   containerArgs: true    # the manifest's own `args` follow
+//!   containerArgs: true    # the manifest's own arguments follow
 //! ```
+//!
+//! The program stands for the image's entry point, and `args` and `env` for what the image would bring. With
+//! `containerArgs` the manifest's `command` (but for its first word, which is the entry point itself) and `args` follow;
+//! without, they are meant for another program, and are left out.
 //!
 //! A program without a slash is looked for beside the `ostro` binary.
 
@@ -42,7 +46,7 @@ pub struct Program {
     pub args: Vec<String>,
     /// Its environment; a container's own entries win.
     pub env: BTreeMap<String, String>,
-    /// True if the container's own `args` follow.
+    /// True if the container's own arguments follow.
     pub container_args: bool,
 }
 
@@ -143,6 +147,15 @@ impl Images {
     }
 }
 
+/// The lines that make a program of this machine stand in for `image`.
+pub fn entry(image: &str) -> String {
+    let name = serde_json::Value::from(bare_name(image));
+    format!(
+        "images:\n- match: {name}\n  program: /path/to/the/program\n  containerArgs: true   # with the manifest's own \
+         arguments"
+    )
+}
+
 /// The image's name without `@digest` and `:tag`; a colon before the last slash is a registry's port.
 fn bare_name(image: &str) -> &str {
     let name = image.split_once('@').map_or(image, |(name, _)| name);
@@ -205,6 +218,13 @@ mod tests {
         assert_eq!(images.find("auto"), Some(&Stand::Gateway));
         assert_eq!(images.find("docker.io/istio/proxyv2:1.31.0"), Some(&Stand::Gateway));
         assert_eq!(images.find("docker.io/library/nginx:1"), None);
+    }
+
+    #[test]
+    fn the_entry_that_is_suggested_matches() {
+        let image = "registry.example:5000/a/b:1.2@sha256:00";
+        let images = Images::parse("images.yaml", entry(image).as_bytes()).unwrap();
+        assert!(matches!(images.find(image), Some(Stand::Program(p)) if p.container_args));
     }
 
     #[test]

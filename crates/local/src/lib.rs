@@ -13,7 +13,9 @@
 //! * [`plan`]: the pods that a set of objects asks for;
 //! * [`services`]: addresses and endpoints of services, given the pods; [`dns`]: names, and who answers for them;
 //! * [`place`], [`link`], [`capture`]: namespaces, their interfaces, their rules;
-//! * [`program`], [`pod`]: processes, and the life of a pod;
+//! * [`pod`]: what is in a pod; [`life`]: in which order it lives, [`container`] and [`probe`]: how each of its
+//!   containers does, [`jobs`]: which are due; [`env`]: what they are started with;
+//! * [`programs`], [`looks`], [`logs`]: processes, probes made, what is written;
 //! * [`control`]: the control plane process; [`expose`]: the way in from the host;
 //! * [`cluster`]: the files that tell the control plane about pods;
 //! * [`runner`]: the loop that holds all this together;
@@ -27,22 +29,30 @@
 
 pub mod api;
 pub mod cluster;
+mod container;
 mod control;
 pub mod demo;
 pub mod dns;
 pub mod doctor;
 mod egress;
+mod env;
 mod expose;
 mod furnish;
 mod identity;
 pub mod images;
 mod ingress;
+mod jobs;
+mod life;
 pub mod link;
+pub mod logs;
+mod looks;
 pub mod meshes;
 mod node;
 pub mod place;
 pub mod plan;
 mod pod;
+mod probe;
+mod programs;
 mod rules;
 mod runner;
 pub mod sandbox;

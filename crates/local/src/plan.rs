@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ostro_api::workload::{Container, EnvVar, PodSpec, TemplateMeta};
+use ostro_api::workload::{Container, JobSpec, PodSpec, RestartPolicy, TemplateMeta};
 use ostro_api::{Kind, Object, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::dns::files::{DnsChoice, Policy, ResolvConf};
-use crate::images::{Images, Program, Stand};
+use crate::images::{self, Images, Program, Stand};
+use crate::status::Role;
 
 /// Most pods one workload may ask for on one machine.
 pub const REPLICAS_MAX: u32 = 100;
@@ -56,20 +57,31 @@ pub struct Port {
 }
 
 /// A container whose program is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Run {
-    /// The container's name.
-    pub container: String,
-    /// A path, or a name beside the `ostro` binary.
-    pub program: String,
-    /// Its arguments.
-    pub args: Vec<String>,
-    /// Its environment, except for what depends on the pod's address.
-    pub env: BTreeMap<String, String>,
+    /// As written.
+    pub container: Container,
+    /// What it is to its pod.
+    pub role: Role,
+    /// What stands in for its image.
+    pub program: Program,
+}
+
+/// What a pod is to its Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobPart {
+    /// Which of those that have to succeed.
+    pub index: u32,
+    /// How often this one was tried before.
+    pub attempt: u32,
+    /// Pods that run at a time.
+    pub parallelism: u32,
+    /// Failures before the Job gives up.
+    pub backoff_limit: u32,
 }
 
 /// One pod, completely: two equal plans are the same pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PodPlan {
     /// Its name.
     pub name: PodName,
@@ -83,8 +95,12 @@ pub struct PodPlan {
     pub service_account: String,
     /// How its traffic is handled.
     pub proxy: Proxy,
-    /// What runs in it.
+    /// What runs in it: init containers in their order, then the others.
     pub runs: Vec<Run>,
+    /// What it was planned from.
+    pub spec: PodSpec,
+    /// What it is to its Job.
+    pub job: Option<JobPart>,
     /// Names of all its containers.
     pub containers: Vec<(String, String)>,
     /// Ports its containers tell of.
@@ -100,6 +116,13 @@ pub struct PodPlan {
 }
 
 impl PodPlan {
+    /// When its containers are started again.
+    pub fn restart_policy(&self) -> RestartPolicy {
+        // A Job may not say Always, and has to say something.
+        let default = if self.job.is_some() { RestartPolicy::OnFailure } else { RestartPolicy::Always };
+        self.spec.restart_policy.unwrap_or(default)
+    }
+
     /// What it calls itself.
     pub fn host_name(&self) -> &str {
         non_empty(&self.hostname).unwrap_or(&self.name.name)
@@ -110,7 +133,11 @@ impl PodPlan {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum PlanError {
     /// Nothing is known to stand in for an image.
-    #[error("{workload}: no entry of images.yaml matches image `{image}`; its pods are not started")]
+    #[error(
+        "{workload}: no program stands in for image `{image}`, so its pods are not started. Say which, in a file \
+         given with --images:\n{}",
+        images::entry(image)
+    )]
     Image {
         /// Which workload, and where it was written.
         workload: String,
@@ -138,7 +165,11 @@ pub fn plan<'a>(
         let (meta, spec, wanted, subdomain) = match &object.spec {
             Spec::Workload(workload) => {
                 let template = &workload.template;
-                (&template.metadata, &template.spec, workload.replicas.unwrap_or(1), &workload.service_name)
+                let wanted = match object.meta.kind {
+                    Kind::Job => completions(&workload.job),
+                    _ => workload.replicas.unwrap_or(1),
+                };
+                (&template.metadata, &template.spec, wanted, &workload.service_name)
             }
             Spec::Pod(pod) => {
                 let meta = TemplateMeta {
@@ -172,10 +203,18 @@ fn plan_workload(
     }
     let mut gateway = false;
     let mut runs = Vec::new();
-    for container in &spec.containers {
+    let before = spec.init_containers.iter().map(|container| match container.restart_policy.as_str() {
+        "Always" => (container, Role::Sidecar),
+        _ => (container, Role::Init),
+    });
+    for (container, role) in before.chain(spec.containers.iter().map(|container| (container, Role::Main))) {
         match images.find(&container.image) {
-            Some(Stand::Gateway) => gateway = true,
-            Some(Stand::Program(program)) => runs.push((container, program)),
+            Some(Stand::Gateway) if role == Role::Main => gateway = true,
+            // The proxy of a manifest into which it was injected elsewhere: ours takes its place.
+            Some(Stand::Gateway) => {}
+            Some(Stand::Program(program)) => {
+                runs.push(Run { container: container.clone(), role, program: program.clone() });
+            }
             None => {
                 errors.push(PlanError::Image { workload, image: container.image.clone() });
                 return;
@@ -199,7 +238,9 @@ fn plan_workload(
             annotations: meta.annotations.clone(),
             service_account: non_empty(&spec.service_account_name).unwrap_or("default").to_owned(),
             proxy,
-            runs: runs.iter().map(|(container, program)| run(container, program, &name)).collect(),
+            runs: runs.clone(),
+            spec: spec.clone(),
+            job: job_part(object, replica),
             containers: spec.containers.iter().map(|c| (c.name.clone(), c.image.clone())).collect(),
             ports: spec.containers.iter().flat_map(|c| &c.ports).map(port).collect(),
             hostname: hostname(object, spec, &name),
@@ -265,30 +306,21 @@ fn injected(meta: &TemplateMeta) -> bool {
     says.is_none_or(|value| value != "false")
 }
 
-fn run(container: &Container, program: &Program, pod: &PodName) -> Run {
-    let mut env = program.env.clone();
-    env.insert("POD_NAME".to_owned(), pod.name.clone());
-    env.insert("POD_NAMESPACE".to_owned(), pod.namespace.clone());
-    for var in &container.env {
-        if let Some(value) = value_of(var, pod) {
-            env.insert(var.name.clone(), value);
-        }
-    }
-    let mut args = program.args.clone();
-    if program.container_args {
-        args.extend(container.args.iter().cloned());
-    }
-    Run { container: container.name.clone(), program: program.program.clone(), args, env }
+/// Pods of a Job that have to succeed. (Where only `parallelism` is given, Kubernetes is content once one has
+/// succeeded and the others have ended; here all of them have to.)
+fn completions(job: &JobSpec) -> u32 {
+    job.completions.or(job.parallelism).unwrap_or(1)
 }
 
-/// A variable's value, as far as the runner can know it before the pod has an address.
-fn value_of(var: &EnvVar, pod: &PodName) -> Option<String> {
-    let Some(source) = &var.value_from else { return Some(var.value.clone()) };
-    match source.field_ref.as_ref()?.field_path.as_str() {
-        "metadata.name" => Some(pod.name.clone()),
-        "metadata.namespace" => Some(pod.namespace.clone()),
-        _ => None,
-    }
+fn job_part(object: &Object, index: u32) -> Option<JobPart> {
+    let Spec::Workload(workload) = &object.spec else { return None };
+    let job = &workload.job;
+    (object.meta.kind == Kind::Job).then(|| JobPart {
+        index,
+        attempt: 0,
+        parallelism: job.parallelism.unwrap_or(1),
+        backoff_limit: job.backoff_limit.unwrap_or(6),
+    })
 }
 
 fn port(port: &ostro_api::workload::ContainerPort) -> Port {
@@ -359,8 +391,8 @@ mod tests {
             assert!(pod.name.name.starts_with("web-") && pod.name.name.ends_with(&format!("-{replica}")));
             assert_eq!(pod.labels["service.istio.io/canonical-name"], "web");
             assert_eq!(pod.proxy, Proxy::Sidecar);
-            assert_eq!(pod.runs[0].env["A"], "1");
-            assert_eq!(pod.runs[0].env["POD_NAME"], pod.name.name);
+            assert_eq!(pod.runs[0].program.env["A"], "1");
+            assert_eq!((pod.runs[0].role, pod.restart_policy()), (Role::Main, RestartPolicy::Always));
         }
         let changed = plan([&deployment("web", "x/web:2", Some(2))], &images()).0;
         assert!(changed.keys().all(|name| !pods.contains_key(name)), "a new template makes new pods");
@@ -373,7 +405,13 @@ mod tests {
         assert_eq!(pods.len(), 1);
         assert_eq!(errors.len(), 1);
         let text = errors[0].to_string();
-        assert!(text.contains("shop.yaml:3") && text.contains("`x/other`"), "{text}");
+        assert_eq!(
+            text,
+            "shop.yaml:3: Deployment shop/a: no program stands in for image `x/other`, so its pods are not started. \
+             Say which, in a file given with --images:\n\
+             images:\n\
+             - match: \"x/other\"\n  program: /path/to/the/program\n  containerArgs: true   # with the manifest's own arguments"
+        );
     }
 
     #[test]

@@ -1,34 +1,35 @@
 //! The life of one pod: namespaces, address, rules, programs, proxy, readiness; and its end.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ostro_agent::{Admin, Envoy, Output, Privileges, Process, Ready, Restart, SpawnError, status};
+use ostro_agent::{Admin, Envoy, Output, Privileges, Process, Surroundings, status};
+use ostro_api::workload::RestartPolicy;
 use ostro_capture::Config as Capture;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::container::{Board, Container, PodState};
 use crate::dns::files::ResolvConf;
+use crate::env::{self, Around, Facts, Missing};
 use crate::furnish::{self, Furniture, Inside};
 use crate::identity::Identity;
+use crate::life::Life;
 use crate::link::{self, LinkError};
 use crate::place::Place;
-use crate::plan::{PodName, PodPlan, Proxy};
-use crate::{dns, node, rules};
+use crate::plan::{PodName, PodPlan, Proxy, Run};
+use crate::probe::Probes;
+use crate::programs::Programs;
+use crate::status::{Environments, Role};
+use crate::{dns, logs, node, rules};
 
-/// How often a pod that is not ready is looked at.
-const LOOK_UNREADY: Duration = Duration::from_millis(50);
-/// How often a ready pod is looked at.
-const LOOK_READY: Duration = Duration::from_secs(1);
-/// A port of the pod itself that takes longer to accept is not ready.
-const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// Time between SIGTERM and SIGKILL of a program.
+/// Time between SIGTERM and SIGKILL of a program whose manifest names none. Shorter than Kubernetes' 30 s: who scales
+/// down on a laptop waits for it.
 const PROGRAM_GRACE: Duration = Duration::from_secs(2);
 
 /// What a pod needs besides its plan.
@@ -70,6 +71,20 @@ pub enum PodError {
     /// Its capture rules.
     #[error(transparent)]
     Rules(#[from] rules::RulesError),
+    /// The mesh ends.
+    #[error("the mesh ends")]
+    Ending,
+}
+
+/// Why a pod cannot be started as it is written. The user's to mend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Something it refers to.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// A probe that makes no sense.
+    #[error("{0}")]
+    Probe(String),
 }
 
 /// What a pod tells the runner.
@@ -77,8 +92,117 @@ pub enum PodError {
 pub struct Report {
     /// Which pod.
     pub pod: PodName,
-    /// Whether it takes requests now.
-    pub ready: bool,
+    /// What its containers do.
+    pub state: PodState,
+}
+
+/// What runs in a pod, in every detail: containers and, in the same order, their processes.
+#[derive(Clone, Debug)]
+pub struct Outfit {
+    containers: Vec<Container>,
+    processes: Vec<(String, Process)>,
+    envoy: Option<Envoy>,
+}
+
+impl Outfit {
+    /// Of a pod that is about to start, with all it refers to.
+    pub fn of(
+        settings: &Settings,
+        plan: &PodPlan,
+        around: &Around,
+        ip: Ipv4Addr,
+        uid: &str,
+    ) -> Result<Self, Unfit> {
+        let mut outfit = Self { containers: Vec::new(), processes: Vec::new(), envoy: None };
+        if plan.proxy != Proxy::None {
+            outfit.add_proxy(settings, plan);
+        }
+        let ips = addresses(ip);
+        let host_ip = settings.xds.ip();
+        let facts = Facts { plan, around, ips: &ips, host_ip, uid };
+        for (index, run) in plan.runs.iter().enumerate() {
+            outfit.containers.push(container(plan, run)?);
+            let process = process(settings.identity, &facts, (index, run))?;
+            outfit.processes.push((run.container.name.clone(), process));
+        }
+        Ok(outfit)
+    }
+
+    /// Its state before it lives.
+    pub fn state(&self) -> PodState {
+        PodState::new(&self.containers)
+    }
+
+    /// The environments of its programs.
+    fn env(&self) -> Environments {
+        let own = |(name, process): &(String, Process)| (name.clone(), process.env.iter().cloned().collect());
+        self.processes.iter().map(own).collect()
+    }
+
+    fn add_proxy(&mut self, settings: &Settings, plan: &PodPlan) {
+        let envoy = Envoy {
+            binary: Inside::envoy(),
+            config: Inside::file(furnish::BOOTSTRAP),
+            // Its output is read by us.
+            log: PathBuf::new(),
+            user: settings.identity.proxy_user(),
+            drain: settings.drain,
+            admin: Admin::local(),
+        };
+        let image = match plan.proxy {
+            Proxy::Gateway => plan.containers.first().map(|(_, image)| image.clone()),
+            Proxy::Sidecar | Proxy::None => None,
+        };
+        let process = envoy.process();
+        self.containers.push(Container {
+            name: logs::PROXY.to_owned(),
+            image: image.unwrap_or_default(),
+            role: Role::Proxy,
+            restart: RestartPolicy::Always,
+            restarts_max: None,
+            probes: Probes::proxy(),
+            grace: process.grace,
+        });
+        self.processes.push((logs::PROXY.to_owned(), process));
+        self.envoy = Some(envoy);
+    }
+}
+
+fn container(plan: &PodPlan, run: &Run) -> Result<Container, Unfit> {
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+    let restart = match run.role {
+        Role::Proxy | Role::Sidecar => RestartPolicy::Always,
+        Role::Init | Role::Main => plan.restart_policy(),
+    };
+    let bounded = run.role == Role::Main && restart == RestartPolicy::OnFailure;
+    Ok(Container {
+        name: run.container.name.clone(),
+        image: run.container.image.clone(),
+        role: run.role,
+        restart,
+        restarts_max: plan.job.as_ref().filter(|_| bounded).map(|job| job.backoff_limit),
+        // What runs to its end takes no requests.
+        probes: match run.role {
+            Role::Init => Probes::default(),
+            _ => Probes::of(&run.container).map_err(Unfit::Probe)?,
+        },
+        grace: plan.spec.termination_grace_period_seconds.map_or(PROGRAM_GRACE, seconds),
+    })
+}
+
+fn process(identity: Identity, facts: &Facts<'_>, (index, run): (usize, &Run)) -> Result<Process, Unfit> {
+    let start = env::start(facts, run)?;
+    let directory = Some(run.container.working_dir.as_str()).filter(|dir| !dir.is_empty()).unwrap_or("/");
+    Ok(Process {
+        args: start.args.into_iter().map(Into::into).collect(),
+        env: start.env,
+        surroundings: Surroundings::Bare,
+        directory: Some(directory.into()),
+        output: Output::Pipe,
+        user: identity.program_user(),
+        privileges: Privileges::Program,
+        ..Process::new(format!("{} of {}", run.container.name, facts.plan.name), Inside::program(index))
+    })
 }
 
 /// A running pod.
@@ -88,18 +212,21 @@ pub struct Pod {
     watching: CancellationToken,
     stop: CancellationToken,
     ended: tokio::task::JoinHandle<()>,
+    board: Board,
+    env: Arc<Environments>,
 }
 
 impl Pod {
-    /// Starts a pod. Its programs may take a while to be ready; `reports` hears of it.
+    /// Starts a pod. Its programs may take a while to be ready; `reports` hears of all that happens.
     pub async fn start(
         settings: &Settings,
         plan: &PodPlan,
+        outfit: Outfit,
         (serial, ip): (u32, Ipv4Addr),
         mesh: &Place,
         reports: mpsc::Sender<Report>,
     ) -> Result<Self, PodError> {
-        let dir = settings.pods.join(plan.name.to_string());
+        let dir = settings.dir(&plan.name);
         prepare(&dir, plan, settings, ip)?;
         let furniture = Furniture {
             dir: dir.clone(),
@@ -120,10 +247,18 @@ impl Pod {
             rules::load(&place, &capture).await?;
         }
         let (watching, stop) = (CancellationToken::new(), CancellationToken::new());
-        let life = live(plan.clone(), settings.drain, settings.identity, stop.clone());
-        let ended = place.spawn(life);
-        place.spawn(watching.clone().run_until_cancelled_owned(watch(plan.clone(), ip, reports)));
-        Ok(Self { place, watching, stop, ended })
+        if plan.proxy != Proxy::None {
+            place.spawn(serve_status(stop.clone()));
+        }
+        let board = Board::new(outfit.state());
+        let told = tell(plan.name.clone(), board.subscribe(), reports);
+        place.spawn(watching.clone().run_until_cancelled_owned(told));
+        let env = Arc::new(outfit.env());
+        let Outfit { containers, processes, envoy } = outfit;
+        let world = Programs::new(processes, envoy, IpAddr::V4(ip), Inside::file(logs::DIRECTORY));
+        let life = Life { world, containers, board: board.clone() };
+        let ended = place.spawn(life.run(stop.clone()));
+        Ok(Self { place, watching, stop, ended, board, env })
     }
 
     /// Where the pod's sockets and processes are.
@@ -131,8 +266,13 @@ impl Pod {
         &self.place
     }
 
-    /// Ends the pod: its proxy drains, then its programs end, then its namespaces go.
-    pub async fn end(self) {
+    /// What its programs were started with.
+    pub fn env(&self) -> Arc<Environments> {
+        self.env.clone()
+    }
+
+    /// Ends the pod: its proxy drains, then its programs end, then its namespaces go. Its last state.
+    pub async fn end(self) -> PodState {
         self.watching.cancel();
         self.stop.cancel();
         if let Err(error) = self.ended.await {
@@ -140,6 +280,31 @@ impl Pod {
         }
         // Dropping a place waits for its thread.
         let _ = tokio::task::spawn_blocking(move || drop(self.place)).await;
+        self.board.borrow().clone()
+    }
+}
+
+impl Settings {
+    /// A pod's own directory.
+    pub fn dir(&self, pod: &PodName) -> PathBuf {
+        self.pods.join(pod.to_string())
+    }
+}
+
+/// A pod's addresses, the first before the others.
+fn addresses(ip: Ipv4Addr) -> Vec<IpAddr> {
+    let mut addresses = vec![IpAddr::V4(ip)];
+    addresses.extend(link::has_ipv6().then_some(IpAddr::V6(link::v6(ip))));
+    addresses
+}
+
+/// Tells of every change of a pod's state, the last at least.
+async fn tell(pod: PodName, mut state: watch::Receiver<PodState>, reports: mpsc::Sender<Report>) {
+    loop {
+        let report = Report { pod: pod.clone(), state: state.borrow_and_update().clone() };
+        if reports.send(report).await.is_err() || state.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -148,9 +313,13 @@ fn prepare(dir: &Path, plan: &PodPlan, settings: &Settings, ip: Ipv4Addr) -> Res
         let path = path.to_owned();
         move |source| PodError::File { path, source }
     };
-    fs::create_dir_all(dir).map_err(fail(dir))?;
-    let mut addresses = vec![IpAddr::V4(ip)];
-    addresses.extend(link::has_ipv6().then_some(IpAddr::V6(link::v6(ip))));
+    // What an earlier pod of this name left is not this one's.
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(dir)(error)),
+        _ => {}
+    }
+    fs::create_dir_all(dir.join(logs::DIRECTORY)).map_err(fail(dir))?;
+    let addresses = addresses(ip);
     let bootstrap = node::bootstrap(plan, ip, settings.xds, settings.identity.mark()).to_json();
     for (name, text) in [
         (furnish::HOSTS, dns::files::hosts(plan, &addresses)),
@@ -168,55 +337,7 @@ fn programs(plan: &PodPlan, settings: &Settings) -> Vec<PathBuf> {
         true => PathBuf::from(program),
         false => settings.programs.join(program),
     };
-    plan.runs.iter().map(|run| path(&run.program)).collect()
-}
-
-/// Runs everything in the pod until `stop`; the proxy first drains while the programs still answer.
-async fn live(plan: PodPlan, drain: Duration, identity: Identity, stop: CancellationToken) {
-    let programs_stop = CancellationToken::new();
-    let mut programs = JoinSet::new();
-    for (index, run) in plan.runs.iter().enumerate() {
-        let process = Process {
-            args: run.args.iter().map(OsString::from).collect(),
-            env: run.env.clone().into_iter().collect(),
-            output: Output::File(Inside::file(&crate::cluster::log_name(run))),
-            user: identity.program_user(),
-            privileges: Privileges::Program,
-            restart: if plan.workload.0 == ostro_api::Kind::Job {
-                Restart::OnFailure
-            } else {
-                Restart::Always
-            },
-            grace: PROGRAM_GRACE,
-            ..Process::new(format!("{} of {}", run.container, plan.name), Inside::program(index))
-        };
-        programs.spawn(process.keep(programs_stop.clone(), std::future::ready(())));
-    }
-    if plan.proxy != Proxy::None {
-        tokio::spawn(serve_status(stop.clone()));
-        let envoy = Envoy {
-            binary: Inside::envoy(),
-            config: Inside::file(furnish::BOOTSTRAP),
-            log: Inside::file("envoy.log"),
-            user: identity.proxy_user(),
-            drain,
-            admin: Admin::local(),
-        };
-        report(&plan.name, envoy.run(stop.clone()).await);
-    }
-    stop.cancelled().await;
-    programs_stop.cancel();
-    while let Some(ended) = programs.join_next().await {
-        if let Ok(result) = ended {
-            report(&plan.name, result);
-        }
-    }
-}
-
-fn report(pod: &PodName, result: Result<(), SpawnError>) {
-    if let Err(error) = result {
-        tracing::error!(%pod, %error, "a process was not started");
-    }
+    plan.runs.iter().map(|run| path(&run.program.program)).collect()
 }
 
 async fn serve_status(stop: CancellationToken) {
@@ -224,35 +345,4 @@ async fn serve_status(stop: CancellationToken) {
         Ok(listener) => status::serve(listener, Admin::local(), stop).await,
         Err(error) => tracing::warn!(%error, "the status port could not be opened"),
     }
-}
-
-/// Looks at the pod for as long as it lives, and tells when its readiness changes.
-async fn watch(plan: PodPlan, ip: Ipv4Addr, reports: mpsc::Sender<Report>) {
-    let mut was = false;
-    loop {
-        let ready = is_ready(&plan, ip).await;
-        if ready != was {
-            was = ready;
-            if reports.send(Report { pod: plan.name.clone(), ready }).await.is_err() {
-                return;
-            }
-        }
-        tokio::time::sleep(if ready { LOOK_READY } else { LOOK_UNREADY }).await;
-    }
-}
-
-/// Ready means: every TCP port the containers tell of accepts, and the proxy has its configuration.
-async fn is_ready(plan: &PodPlan, ip: Ipv4Addr) -> bool {
-    for port in plan.ports.iter().filter(|port| port.protocol == "TCP") {
-        // As root, whose loopback traffic the capture rules leave alone: this asks the program itself. A
-        // gateway's ports are its proxy's listeners, which are there only once a Gateway asks for them.
-        if plan.proxy == Proxy::Gateway {
-            continue;
-        }
-        let connected = tokio::time::timeout(CONNECT_MAX, TcpStream::connect((ip, port.port))).await;
-        if !matches!(connected, Ok(Ok(_))) {
-            return false;
-        }
-    }
-    plan.proxy == Proxy::None || matches!(Admin::local().ready().await, Ok(Ready::Yes))
 }

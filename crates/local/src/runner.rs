@@ -4,10 +4,11 @@
 //! ended, a pod that could not be started is due again. After each the same
 //! three steps follow: pods missing are started, pods too many are ended, and what everybody else needs to
 //! know (files for the control plane, names, backends of exposed ports, status) is told anew, where it
-//! differs. Pods are started beside each other, a few at a time, and only once everybody was told of them.
+//! differs. Of pods that only tell what their containers do, the status alone is told. Pods are started beside each other, a few at a time, and only once everybody was told of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +20,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{self, ClusterDir};
+use crate::container::PodState;
 use crate::dns::{self, Zone};
+use crate::env::Around;
 use crate::images::Images;
-use crate::ingress;
 use crate::link::{self, POD_NETWORK};
 use crate::place::Place;
 use crate::plan::{self, PlanError, PodName, PodPlan, Proxy};
-use crate::pod::{Pod, PodError, Report, Settings};
+use crate::pod::{Outfit, Pod, PodError, Report, Settings};
 use crate::services::{self, Live};
 use crate::status::{Phase, PodStatus, Status, now};
 use crate::wishes::Wishes;
+use crate::{ingress, jobs};
 
 /// Addresses 0 and 1 are the network's and the bridge's.
 const FIRST_HOST: u32 = 2;
@@ -39,6 +42,8 @@ const REPORTS_MAX: usize = 256;
 /// Pods that are being made at a time: enough to keep every core busy, and few enough that the first are ready
 /// early.
 const STARTS_MAX: usize = 8;
+/// Pods that are gone whose directories are kept, for a look at their logs.
+const GONE_KEPT: usize = 16;
 /// How long after a pod could not be started it is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -48,7 +53,7 @@ struct Running {
     ip: Ipv4Addr,
     /// Differs from that of every other living pod.
     serial: u32,
-    ready: bool,
+    state: PodState,
     stage: Stage,
     /// Seconds since the Unix epoch.
     started_at: u64,
@@ -58,12 +63,16 @@ struct Running {
 enum Stage {
     /// It has an address, and everybody is told of it next.
     New,
+    /// What it refers to is not there; why, for people.
+    Held(String),
     /// It is being made.
     Starting,
     /// It lives.
     Up(Pod),
     /// It is on its way out.
     Ending,
+    /// It has done what it had to, or has failed for good. Nothing of it runs.
+    Finished,
 }
 
 impl Running {
@@ -72,6 +81,11 @@ impl Running {
             Stage::Up(pod) => Some(pod),
             _ => None,
         }
+    }
+
+    /// It takes requests.
+    fn ready(&self) -> bool {
+        self.state.is_ready() && !matches!(self.stage, Stage::Finished)
     }
 
     fn terminating(&self) -> bool {
@@ -83,9 +97,39 @@ enum Event {
     Files(Update),
     Started(PodName, Result<Pod, PodError>),
     Report(Report),
-    Gone(PodName),
+    Ended(Ended),
     Scaled,
     Retry,
+}
+
+/// What has become of a pod that was ended.
+enum Ended {
+    /// Nobody wanted it any more.
+    Gone(PodName),
+    /// It was finished, and stays listed as it was at last.
+    Finished(PodName, PodState),
+}
+
+/// What has to be done about an event.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    /// The status differs.
+    Tell,
+    /// Pods may have to change, and everybody may have to know.
+    Reconcile,
+}
+
+/// What the objects in force ask for.
+#[derive(Default)]
+struct Asked {
+    /// The objects, our own ingress gateway among them unless the user brings one.
+    objects: Vec<Arc<Object>>,
+    /// Our own ingress gateway is among them.
+    ingress: bool,
+    /// Their pods.
+    pods: BTreeMap<PodName, PodPlan>,
+    /// What could not be planned.
+    errors: BTreeSet<PlanError>,
 }
 
 /// Everything the loop holds.
@@ -96,6 +140,8 @@ pub struct Runner {
     cluster: ClusterDir,
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     own: Vec<Arc<Object>>,
+    /// What the objects ask for: a function of them.
+    asked: Asked,
     running: BTreeMap<PodName, Running>,
     told: BTreeSet<PlanError>,
     complete: bool,
@@ -105,7 +151,10 @@ pub struct Runner {
     starting: JoinSet<(PodName, Result<Pod, PodError>)>,
     serial: u32,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
-    gone: (mpsc::Sender<PodName>, mpsc::Receiver<PodName>),
+    /// Pods on their way out.
+    ending: JoinSet<Ended>,
+    /// Directories of pods that are gone, the oldest first.
+    gone: VecDeque<PathBuf>,
     ingress: watch::Sender<Vec<(Ipv4Addr, u16)>>,
     names: watch::Sender<Arc<Zone>>,
     wishes: Wishes,
@@ -132,6 +181,7 @@ impl Runner {
             objects: BTreeMap::new(),
             own: ingress::objects().into_iter().map(Arc::new).collect(),
             running: BTreeMap::new(),
+            asked: Asked::default(),
             told: BTreeSet::new(),
             complete: false,
             retry: None,
@@ -139,7 +189,8 @@ impl Runner {
             starting: JoinSet::new(),
             serial: 0,
             reports: mpsc::channel(REPORTS_MAX),
-            gone: mpsc::channel(REPORTS_MAX),
+            ending: JoinSet::new(),
+            gone: VecDeque::new(),
             ingress,
             names,
             wishes,
@@ -168,40 +219,52 @@ impl Runner {
                     }
                 },
                 Some(report) = self.reports.1.recv() => Event::Report(report),
-                Some(name) = self.gone.1.recv() => Event::Gone(name),
                 () = self.wishes.changed() => Event::Scaled,
+                Some(ended) = self.ending.join_next() => match ended {
+                    Ok(ended) => Event::Ended(ended),
+                    Err(error) => {
+                        // A panic, which was reported where it happened: the pod stays as it is.
+                        tracing::error!(%error, "a pod's end failed");
+                        continue;
+                    }
+                },
                 () = due(self.retry) => Event::Retry,
             };
-            let mut changed = self.note(event);
+            let mut answer = self.note(event);
             // What has happened meanwhile is answered together: with many pods it is much.
             while let Ok(report) = self.reports.1.try_recv() {
-                changed |= self.note(Event::Report(report));
+                answer = answer.max(self.note(Event::Report(report)));
             }
-            if changed {
+            if answer == Answer::Reconcile {
                 self.reconcile();
+                self.tell();
+                // Only now: the control plane should know a pod before its proxy calls.
+                self.start_new();
             }
-            self.tell();
-            // Only now: the control plane should know a pod before its proxy calls.
-            self.start_new();
+            self.tell_status();
         }
         self.end().await;
     }
 
     /// Ends everything at once.
     async fn end(self) {
-        let Self { running, mut starting, .. } = self;
-        let mut ending = JoinSet::new();
+        let Self { running, mut starting, mut ending, starts, .. } = self;
+        starts.close();
+        // They are dropped with their tasks, whose proxies then do not drain.
+        ending.abort_all();
+        let mut dropping = JoinSet::new();
         for running in running.into_values() {
             // Dropping a pod waits for its thread.
-            ending.spawn_blocking(move || drop(running));
+            dropping.spawn_blocking(move || drop(running));
         }
         // One that is just being made is dropped when it is there.
         while starting.join_next().await.is_some() {}
         while ending.join_next().await.is_some() {}
+        while dropping.join_next().await.is_some() {}
     }
 
-    /// Takes an event in; true if the pods may have to change for it.
-    fn note(&mut self, event: Event) -> bool {
+    /// Takes an event in.
+    fn note(&mut self, event: Event) -> Answer {
         match event {
             Event::Files(update) => {
                 self.complete |= update.initial;
@@ -210,63 +273,117 @@ impl Runner {
                 }
                 self.objects.extend(update.upserts.into_iter().map(|object| (object.key(), object)));
                 self.wishes.note(&self.objects);
-                self.complete
+                self.ask();
+                if self.complete { Answer::Reconcile } else { Answer::Tell }
             }
             Event::Started(name, Ok(pod)) => {
                 if let Some(running) = self.running.get_mut(&name) {
                     running.stage = Stage::Up(pod);
                 }
-                true
+                // What it reported before it was up is looked at again: it may have ended already.
+                self.finish(&name);
+                Answer::Reconcile
             }
             Event::Started(name, Err(error)) => {
                 tracing::error!(pod = %name, %error, "pod was not started, and is tried again");
                 self.running.remove(&name);
                 self.retry = Some(Instant::now() + RETRY);
-                false
+                Answer::Tell
             }
-            Event::Report(Report { pod, ready }) => {
-                if let Some(running) = self.running.get_mut(&pod) {
-                    tracing::info!(%pod, ip = %running.ip, ready, "pod");
-                    running.ready = ready;
-                }
-                true
-            }
-            Event::Gone(name) => {
+            Event::Report(report) => self.note_report(report),
+            Event::Ended(Ended::Gone(name)) => {
                 tracing::info!(pod = %name, "pod has ended");
-                self.running.remove(&name);
-                true
+                self.forget(&name);
+                Answer::Reconcile
             }
-            Event::Scaled => self.complete,
+            Event::Ended(Ended::Finished(name, state)) => {
+                if let Some(running) = self.running.get_mut(&name) {
+                    running.state = state;
+                }
+                Answer::Tell
+            }
+            Event::Scaled => {
+                self.ask();
+                if self.complete { Answer::Reconcile } else { Answer::Tell }
+            }
             Event::Retry => {
                 self.retry = None;
-                true
+                Answer::Reconcile
             }
         }
     }
 
-    /// The objects in force, our own ingress gateway among them unless the user brings one.
-    fn all_objects(&self) -> Vec<Arc<Object>> {
-        let mut all: Vec<Arc<Object>> = self.objects.values().map(|object| self.wishes.of(object)).collect();
-        if self.needs_ingress() {
-            all.extend(self.own.iter().cloned());
+    fn note_report(&mut self, Report { pod, state }: Report) -> Answer {
+        // One that is finished, or gone, has nothing more to say.
+        let Some(running) = self.running.get_mut(&pod) else { return Answer::Tell };
+        if matches!(running.stage, Stage::Finished) {
+            return Answer::Tell;
         }
-        all
+        let (was, phase) = (running.ready(), running.state.phase);
+        running.state = state;
+        let ready = running.ready();
+        if ready == was && phase == running.state.phase {
+            return Answer::Tell;
+        }
+        tracing::info!(%pod, ip = %running.ip, ready, phase = ?running.state.phase, "pod");
+        self.finish(&pod);
+        Answer::Reconcile
     }
 
-    fn needs_ingress(&self) -> bool {
-        let (pods, _) = plan::plan(self.objects.values().map(AsRef::as_ref), &self.images);
-        !pods.values().any(|pod| pod.proxy == Proxy::Gateway)
+    /// Ends what is left of a pod whose containers have ended for good.
+    fn finish(&mut self, name: &PodName) {
+        let Some(running) = self.running.get_mut(name) else { return };
+        if !matches!(running.state.phase, Phase::Succeeded | Phase::Failed) {
+            return;
+        }
+        match std::mem::replace(&mut running.stage, Stage::Finished) {
+            Stage::Up(pod) => {
+                let name = name.clone();
+                self.ending.spawn(async move { Ended::Finished(name, pod.end().await) });
+            }
+            other => running.stage = other,
+        }
+    }
+
+    /// Takes a pod that is gone off the list.
+    fn forget(&mut self, name: &PodName) {
+        self.running.remove(name);
+        self.gone.push_back(self.settings.dir(name));
+        while self.gone.len() > GONE_KEPT {
+            let Some(dir) = self.gone.pop_front() else { return };
+            if let Err(error) = std::fs::remove_dir_all(&dir) {
+                tracing::warn!(dir = %dir.display(), %error, "a pod's directory was not removed");
+            }
+        }
+    }
+
+    /// Finds out what the objects ask for.
+    fn ask(&mut self) {
+        let mut objects: Vec<Arc<Object>> =
+            self.objects.values().map(|object| self.wishes.of(object)).collect();
+        let plan = |objects: &[Arc<Object>]| plan::plan(objects.iter().map(AsRef::as_ref), &self.images);
+        let (mut pods, mut errors) = plan(&objects);
+        let ingress = !pods.values().any(|pod| pod.proxy == Proxy::Gateway);
+        if ingress {
+            objects.extend(self.own.iter().cloned());
+            (pods, errors) = plan(&objects);
+        }
+        self.asked = Asked { objects, ingress, pods, errors: errors.into_iter().collect() };
+    }
+
+    /// The pods that should be there now.
+    fn wanted(&self) -> BTreeMap<PodName, PodPlan> {
+        let phase = |name: &PodName| self.running.get(name).map(|running| running.state.phase);
+        jobs::due(self.asked.pods.clone(), phase)
     }
 
     /// Starts what is missing and ends what is too many.
     fn reconcile(&mut self) {
-        let objects = self.all_objects();
-        let (wanted, errors) = plan::plan(objects.iter().map(AsRef::as_ref), &self.images);
-        let errors: BTreeSet<PlanError> = errors.into_iter().collect();
-        for error in errors.difference(&self.told) {
+        for error in self.asked.errors.difference(&self.told) {
             tracing::error!("{error}");
         }
-        self.told = errors;
+        self.told.clone_from(&self.asked.errors);
+        let wanted = self.wanted();
         let missing: Vec<PodPlan> =
             wanted.values().filter(|plan| !self.running.contains_key(&plan.name)).cloned().collect();
         for plan in missing {
@@ -281,45 +398,73 @@ impl Runner {
             tracing::error!(pod = %plan.name, "no pod address is free");
             return;
         };
-        let running = Running { ip, serial, ready: false, stage: Stage::New, started_at: now(), plan };
+        let dir = self.settings.dir(&plan.name);
+        self.gone.retain(|gone| *gone != dir);
+        let state = PodState::default();
+        let running = Running { ip, serial, state, stage: Stage::New, started_at: now(), plan };
         self.running.insert(running.plan.name.clone(), running);
     }
 
-    /// Begins to make the pods that were admitted.
+    /// Begins to make the pods that were admitted, and those that were held, as far as they can be now.
     fn start_new(&mut self) {
-        let new = |(_, running): &(&PodName, &Running)| matches!(running.stage, Stage::New);
+        let new = |(_, running): &(&PodName, &Running)| matches!(running.stage, Stage::New | Stage::Held(_));
         let new: Vec<PodName> = self.running.iter().filter(new).map(|(name, _)| name.clone()).collect();
-        if new.is_empty() {
-            return;
-        }
+        let mut arounds: BTreeMap<String, Around> = BTreeMap::new();
         for name in new {
-            let Some(running) = self.running.get(&name) else { continue };
-            let (plan, at) = (running.plan.clone(), (running.serial, running.ip));
-            let (settings, mesh) = (self.settings.clone(), self.mesh.clone());
-            let (starts, reports) = (self.starts.clone(), self.reports.0.clone());
-            self.starting.spawn(async move {
-                // The semaphore is never closed; were it, pods would only be started less orderly.
-                let _slot = starts.acquire_owned().await;
-                let result = Pod::start(&settings, &plan, at, &mesh, reports).await;
-                (plan.name, result)
-            });
-            if let Some(running) = self.running.get_mut(&name) {
-                running.stage = Stage::Starting;
+            let around =
+                arounds.entry(name.namespace.clone()).or_insert_with(|| self.around(&name.namespace));
+            let Some(running) = self.running.get_mut(&name) else { continue };
+            let uid = uid(&name, running.serial, running.started_at);
+            match Outfit::of(&self.settings, &running.plan, around, running.ip, &uid) {
+                Ok(outfit) => {
+                    running.state = outfit.state();
+                    running.stage = Stage::Starting;
+                    let at = (running.serial, running.ip);
+                    let plan = running.plan.clone();
+                    self.start(plan, outfit, at);
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    if !matches!(&running.stage, Stage::Held(known) if *known == why) {
+                        tracing::error!(pod = %name, "pod is not started: {why}");
+                    }
+                    running.stage = Stage::Held(why);
+                }
             }
         }
+    }
+
+    fn start(&mut self, plan: PodPlan, outfit: Outfit, at: (u32, Ipv4Addr)) {
+        let (settings, mesh) = (self.settings.clone(), self.mesh.clone());
+        let (starts, reports) = (self.starts.clone(), self.reports.0.clone());
+        self.starting.spawn(async move {
+            let Ok(_slot) = starts.acquire_owned().await else { return (plan.name, Err(PodError::Ending)) };
+            let result = Pod::start(&settings, &plan, outfit, at, &mesh, reports).await;
+            (plan.name, result)
+        });
+    }
+
+    /// What a pod of `namespace` finds around it.
+    fn around(&self, namespace: &str) -> Around {
+        let objects = || self.asked.objects.iter().map(AsRef::as_ref);
+        let known = services::services(objects());
+        let addresses = services::addresses(&known);
+        Around::of(namespace, objects(), |namespace, name| addresses.get(&(namespace, name)).copied())
     }
 
     /// Ends pods nobody wants any more. One whose workload lives on stays until its successors are ready.
     fn end_surplus(&mut self, wanted: &BTreeMap<PodName, PodPlan>) {
         let ready = |plan: &PodPlan| {
-            self.running.get(&plan.name).is_some_and(|r| r.ready && r.pod().is_some() && r.plan == *plan)
+            self.running.get(&plan.name).is_some_and(|r| r.ready() && r.pod().is_some() && r.plan == *plan)
         };
         let key = |plan: &PodPlan| (plan.name.namespace.clone(), plan.workload.clone());
         let unready: BTreeSet<_> = wanted.values().filter(|plan| !ready(plan)).map(key).collect();
         let surplus: Vec<PodName> = self
             .running
             .iter()
-            .filter(|(_, running)| running.pod().is_some())
+            .filter(|(_, running)| {
+                matches!(running.stage, Stage::Up(_) | Stage::Finished | Stage::New | Stage::Held(_))
+            })
             .filter(|(name, running)| match wanted.get(*name) {
                 // Of the same name but not the same pod: it has to go first.
                 Some(plan) => *plan != running.plan,
@@ -329,14 +474,19 @@ impl Runner {
             .collect();
         for name in surplus {
             let Some(running) = self.running.get_mut(&name) else { continue };
-            let Stage::Up(pod) = std::mem::replace(&mut running.stage, Stage::Ending) else { continue };
-            tracing::info!(pod = %name, "pod is ended");
-            let gone = self.gone.0.clone();
-            tokio::spawn(async move {
-                pod.end().await;
-                // The loop is gone only if everything is.
-                let _ = gone.send(name).await;
-            });
+            match std::mem::replace(&mut running.stage, Stage::Ending) {
+                Stage::Up(pod) => {
+                    tracing::info!(pod = %name, "pod is ended");
+                    self.ending.spawn(async move {
+                        pod.end().await;
+                        Ended::Gone(name)
+                    });
+                }
+                // Nothing of it runs.
+                _ => {
+                    self.ending.spawn(async move { Ended::Gone(name) });
+                }
+            }
         }
     }
 
@@ -352,9 +502,11 @@ impl Runner {
     }
 
     fn live(&self) -> Vec<Live<'_>> {
-        let live = |running: &'_ Running| (running.ip, running.ready, running.terminating());
+        let live = |running: &'_ Running| (running.ip, running.ready(), running.terminating());
         self.running
             .values()
+            // One that has ended for good is nobody's peer.
+            .filter(|running| !matches!(running.stage, Stage::Finished))
             .map(|running| {
                 let (ip, ready, terminating) = live(running);
                 Live { plan: &running.plan, ip, ready, terminating }
@@ -364,12 +516,12 @@ impl Runner {
 
     /// Tells everybody what they need to know.
     fn tell(&mut self) {
-        let objects = self.all_objects();
+        let objects = &self.asked.objects;
         let known = services::services(objects.iter().map(AsRef::as_ref));
         let live = self.live();
         let mut files = services::endpoint_slices(&known, &live);
         files.extend(live.iter().map(cluster::pod_object));
-        if self.needs_ingress() {
+        if self.asked.ingress {
             files.extend(ingress::files());
         }
         let backends = services::ingress_backends(&known, &live);
@@ -390,11 +542,9 @@ impl Runner {
         if let Err(error) = self.cluster.sync(&files) {
             tracing::error!(%error, "the control plane could not be told of pods");
         }
-        self.tell_status(&objects);
     }
 
-    fn tell_status(&self, objects: &[Arc<Object>]) {
-        let (wanted, _) = plan::plan(objects.iter().map(AsRef::as_ref), &self.images);
+    fn tell_status(&self) {
         let pods = self.running.values().map(|running| PodStatus {
             name: running.plan.name.clone(),
             workload: running.plan.workload.1.clone(),
@@ -402,18 +552,21 @@ impl Runner {
             ip: running.ip,
             ip6: None,
             proxy: running.plan.proxy,
-            ready: running.ready && running.pod().is_some(),
+            ready: running.ready() && running.pod().is_some(),
             terminating: running.terminating(),
-            phase: if running.ready { Phase::Running } else { Phase::Pending },
-            held: None,
-            restarts: 0,
-            containers: Vec::new(),
+            phase: running.state.phase,
+            held: match &running.stage {
+                Stage::Held(why) => Some(why.clone()),
+                _ => None,
+            },
+            restarts: running.state.restarts(),
+            containers: running.state.containers.clone(),
             started_at: running.started_at,
             place: running.pod().map(|pod| pod.place().handle()),
-            plan: Some(Arc::new(running.plan.clone())),
+            env: running.pod().map(|pod| pod.env()).unwrap_or_default(),
         });
         let status = Status {
-            complete: self.complete && wanted.keys().all(|name| self.running.contains_key(name)),
+            complete: self.complete && self.wanted().keys().all(|name| self.running.contains_key(name)),
             pods: pods.collect(),
             problems: self.told.iter().map(ToString::to_string).collect(),
         };
@@ -427,4 +580,16 @@ async fn due(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
+}
+
+/// What no two pods share, in the form of a UUID; derived, for a mesh has one runner.
+fn uid(name: &PodName, serial: u32, started_at: u64) -> String {
+    let text = format!("{name}/{serial}/{started_at}");
+    // FNV-1a.
+    let hash = text.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b)
+    });
+    let digits = format!("{hash:032x}");
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| digits.get(range).unwrap_or_default());
+    parts.join("-")
 }

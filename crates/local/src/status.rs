@@ -15,7 +15,7 @@ use ostro_agent::{Admin, AdminError};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::plan::{PodName, PodPlan, Proxy};
+use crate::plan::{PodName, Proxy};
 
 /// The mesh at one moment.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ impl Status {
         self.complete && self.pods.iter().all(|pod| pod.ready || pod.phase == Phase::Succeeded)
     }
 }
+
+/// Environments by container: what its program was started with.
+pub(crate) type Environments = BTreeMap<String, BTreeMap<String, String>>;
 
 /// A pod at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,7 +72,7 @@ pub struct PodStatus {
     #[serde(skip)]
     pub(crate) place: Option<Handle>,
     #[serde(skip)]
-    pub(crate) plan: Option<Arc<PodPlan>>,
+    pub(crate) env: Arc<Environments>,
 }
 
 /// How far a pod has come, in Kubernetes' words.
@@ -245,9 +248,8 @@ impl PodStatus {
     }
 
     /// The environment of its containers' programs, by container.
-    pub(crate) fn env(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        let runs = self.plan.iter().flat_map(|plan| &plan.runs);
-        runs.map(|run| (run.container.clone(), run.env.clone())).collect()
+    pub(crate) fn env(&self) -> Environments {
+        (*self.env).clone()
     }
 
     /// Runs a future inside the pod, as its root user (whose traffic within the pod is not captured, but
@@ -305,7 +307,7 @@ mod tests {
             containers,
             started_at: 1,
             place: None,
-            plan: None,
+            env: Arc::default(),
         }
     }
 

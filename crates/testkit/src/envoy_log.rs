@@ -29,7 +29,7 @@ pub fn complaints(log: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The complaints in every `envoy.log` below `directory`, with the file they stand in.
+/// The complaints in every log of a proxy below `directory`, with the file they stand in.
 pub fn complaints_below(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let Ok(entries) = std::fs::read_dir(directory) else { return found };
@@ -37,13 +37,19 @@ pub fn complaints_below(directory: &Path) -> Vec<String> {
         let path = entry.path();
         if path.is_dir() {
             found.extend(complaints_below(&path));
-        } else if path.file_name().is_some_and(|name| name == "envoy.log") {
+        } else if is_log(&path) {
             let text = std::fs::read(&path).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
             found.extend(complaints(&text).iter().map(|line| format!("{}: {line}", path.display())));
         }
     }
     found
+}
+
+/// Of an Envoy that the tests started themselves, or of a pod's.
+fn is_log(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name == "envoy.log" || (name.starts_with("istio-proxy.") && name.ends_with(".log"))
 }
 
 #[cfg(test)]

@@ -83,6 +83,8 @@ fn ended(end: &Terminated) -> String {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use std::sync::Arc;
+
     use super::*;
     use crate::plan::PodName;
     use crate::status::Waiting;
@@ -92,7 +94,6 @@ mod tests {
             name: PodName { namespace: "default".into(), name: "web-0".into() },
             kind: "Deployment".into(),
             workload: "web".into(),
-            kind: "Deployment".into(),
             ip: Ipv4Addr::new(10, 244, 0, 2),
             ip6: None,
             proxy: Proxy::Sidecar,
@@ -104,6 +105,7 @@ mod tests {
             containers,
             started_at: 0,
             place: None,
+            env: Arc::default(),
         }
     }
 
