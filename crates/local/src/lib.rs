@@ -63,4 +63,5 @@ pub mod status;
 pub mod tools;
 pub mod up;
 pub mod view;
+mod vips;
 pub mod wishes;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ostro_api::{Object, ObjectKey};
+use ostro_capture::services::Destinations;
 use ostro_sources::{Follower, Update};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -30,6 +31,7 @@ use crate::plan::{self, PlanError, PodName, PodPlan, Proxy};
 use crate::pod::{Outfit, Pod, PodError, Report, Settings};
 use crate::services::{self, Live};
 use crate::status::{Phase, PodStatus, Status, now};
+use crate::vips;
 use crate::wishes::Wishes;
 use crate::{ingress, jobs};
 
@@ -157,6 +159,7 @@ pub struct Runner {
     gone: VecDeque<PathBuf>,
     ingress: watch::Sender<Vec<(Ipv4Addr, u16)>>,
     names: watch::Sender<Arc<Zone>>,
+    destinations: watch::Sender<Destinations>,
     wishes: Wishes,
     status: watch::Sender<Status>,
 }
@@ -174,6 +177,7 @@ impl Runner {
         status: watch::Sender<Status>,
     ) -> Self {
         Self {
+            destinations: vips::keep(&mesh),
             mesh: Arc::new(mesh),
             settings: Arc::new(settings),
             images,
@@ -536,6 +540,12 @@ impl Runner {
             if differs {
                 *old = Arc::new(zone);
             }
+            differs
+        });
+        let destinations = services::destinations(&known, &live);
+        self.destinations.send_if_modified(|old| {
+            let differs = *old != destinations;
+            *old = destinations;
             differs
         });
         self.wishes.tell(&known, &live);

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ostro_api::kubernetes::{IntOrString, Service, ServicePort, ServiceType, TransportProtocol};
 use ostro_api::{Object, Spec};
+use ostro_capture::rules::Protocol;
+use ostro_capture::services::{Destinations, Virtual};
 use ostro_mesh::vip;
 use serde_json::{Value, json};
 
@@ -111,25 +113,16 @@ pub fn destinations(services: &[Known<'_>], pods: &[Live<'_>]) -> Destinations {
                 pods.iter().filter(|pod| selects(known, pod.plan) && takes_requests(pod, known.service));
             let backends =
                 pods.filter_map(|pod| Some(SocketAddr::new(pod.address(*address), target(port, pod.plan)?)));
-            let at = Destination { address: *address, port: port.port, protocol: port.protocol };
+            let protocol = match port.protocol {
+                TransportProtocol::Tcp => Protocol::Tcp,
+                TransportProtocol::Udp => Protocol::Udp,
+                TransportProtocol::Sctp => continue,
+            };
+            let at = Virtual { address: *address, protocol, port: port.port };
             out.entry(at).or_default().extend(backends);
         }
     }
     out
-}
-
-/// See [`destinations`].
-pub type Destinations = BTreeMap<Destination, Vec<SocketAddr>>;
-
-/// A port of a service at one of its addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Destination {
-    /// The service's address.
-    pub address: IpAddr,
-    /// The service's port.
-    pub port: u16,
-    /// Its transport.
-    pub protocol: TransportProtocol,
 }
 
 fn takes_requests(pod: &Live<'_>, service: &Service) -> bool {
@@ -362,7 +355,7 @@ spec:
             let destinations = destinations(services, pods);
             let of = |name: &str, port: u16| -> Vec<String> {
                 let address = addresses(services)[&("shop", name)];
-                let at = Destination { address: address.into(), port, protocol: TransportProtocol::Tcp };
+                let at = Virtual { address: address.into(), protocol: Protocol::Tcp, port };
                 destinations[&at].iter().map(ToString::to_string).collect()
             };
             assert_eq!(of("web", 80), ["10.244.0.2:8080"]);
