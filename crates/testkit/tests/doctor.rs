@@ -103,14 +103,14 @@ fn as_user(command: Command) -> Command {
     })
 }
 
-/// Namespaces of its own, in which everybody is who he is outside.
-fn unshared(flags: UnshareFlags) -> io::Result<()> {
+/// Namespaces of its own, in which the one user there is has the number `user`: with all rights there, that a program
+/// loses when it begins unless the number is 0.
+fn unshared(flags: UnshareFlags, user: u32) -> io::Result<()> {
     // SAFETY: only namespaces are unshared.
     unsafe { rustix::thread::unshare_unsafe(flags)? };
-    if flags.contains(UnshareFlags::NEWUSER) {
-        fs::write("/proc/self/uid_map", "0 0 100000")?;
-        fs::write("/proc/self/gid_map", "0 0 100000")?;
-    }
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{user} 0 1"))?;
+    fs::write("/proc/self/gid_map", format!("{user} 0 1"))?;
     if flags.contains(UnshareFlags::NEWNS) {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     }
@@ -141,16 +141,16 @@ fn a_filter_that_refuses_namespaces() {
 #[test]
 fn no_user_namespaces_left() {
     let command = prepared(doctor(&[]), || {
-        unshared(UnshareFlags::NEWUSER)?;
+        unshared(UnshareFlags::NEWUSER, USER)?;
         fs::write("/proc/sys/user/max_user_namespaces", "0")
     });
-    names(as_user(command), "namespaces", "missing", "sysctl -w user.max_user_namespaces");
+    names(command, "namespaces", "missing", "sysctl -w user.max_user_namespaces");
 }
 
 #[test]
 fn no_network_namespaces_left() {
     let command = prepared(doctor(&[]), || {
-        unshared(UnshareFlags::NEWUSER)?;
+        unshared(UnshareFlags::NEWUSER, 0)?;
         fs::write("/proc/sys/user/max_net_namespaces", "0")
     });
     names(command, "network", "missing", "sysctl -w user.max_net_namespaces");
@@ -188,10 +188,15 @@ fn a_kernel_without_ipv6() {
 #[test]
 fn a_proc_as_containers_have_it() {
     let command = prepared(doctor(&[]), || {
-        unshared(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
-        // Read-only, and mounted over: so the kernel refuses another `/proc` that would show more.
+        // Read-only, as an engine leaves it.
+        // SAFETY: only the table of mounts is unshared.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)? };
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
         mount_bind("/proc/sys", "/proc/sys")?;
         mount_remount("/proc/sys", rustix::mount::MountFlags::BIND | rustix::mount::MountFlags::RDONLY, c"")?;
+        // Rights only over what is one's own: mounts from before cannot be undone, nor a `/proc` be made that
+        // would show what they cover.
+        unshared(UnshareFlags::NEWUSER | UnshareFlags::NEWNS, 0)?;
         Ok(())
     });
     let (found, able) = findings(command);

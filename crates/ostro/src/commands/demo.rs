@@ -1,8 +1,9 @@
 //! `ostro demo`: Bookinfo on a mesh of this machine, to look around in; or walked through and checked.
 
-use super::doctor::{self, LACKING, explain};
+use super::doctor::{self, explain};
 use super::{Outcome, report};
 use ostro_local::demo::{Demo, Try, head, lay, render, tries, visitors};
+use ostro_local::doctor::Wants;
 use ostro_local::images::Images;
 use ostro_local::meshes::{MeshName, Meshes};
 use ostro_local::sandbox;
@@ -50,14 +51,10 @@ impl Args {
         let ground = Meshes::of_this_user().lay(&self.name, None)?;
         let wants =
             doctor::wants(self.envoy.clone(), Some(ground.dir.clone()), vec![("ingress", self.ingress)])?;
-        let (state, left, terminal, asked) =
-            (ground.dir.clone(), ground.clone(), Remembered::now(), wants.clone());
-        let cleanup = move |code| {
+        let (state, left, terminal) = (ground.dir.clone(), ground.clone(), Remembered::now());
+        let cleanup = move |_| {
             terminal.restore();
             left.release();
-            if code == i32::from(LACKING) {
-                explain(&asked);
-            }
         };
         // Before the first thread.
         if let Err(error) = sandbox::enter(cleanup) {
@@ -66,11 +63,11 @@ impl Args {
             explain(&wants);
             return Ok(ExitCode::FAILURE);
         }
-        super::block_on(self.visit(state))
+        super::block_on(self.visit(state, wants))
     }
 
     /// The mesh, some visitors of the demo's own, and what to try.
-    async fn visit(self, state: PathBuf) -> Outcome {
+    async fn visit(self, state: PathBuf, wants: Wants) -> Outcome {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let interrupted = async {
@@ -84,7 +81,8 @@ impl Args {
             Ok(options) => options,
             Err(error) => {
                 report(error.as_ref());
-                return Ok(ExitCode::from(LACKING));
+                explain(&wants);
+                return Ok(ExitCode::FAILURE);
             }
         };
         options.state.clone_from(&state);
@@ -96,7 +94,8 @@ impl Args {
                 Err(error) if error.is_machines() => {
                     drop(show);
                     report(&error);
-                    return Ok(ExitCode::from(LACKING));
+                    explain(&wants);
+                    return Ok(ExitCode::FAILURE);
                 }
                 mesh => mesh?,
             },

@@ -70,10 +70,6 @@ pub fn wants(
     Ok(Wants { ostro, envoy, programs, state, ports })
 }
 
-/// Exit status of the sandbox if it was this machine that lacked something (`EX_OSERR` of sysexits.h): whoever called it
-/// then looks for what that is, from outside.
-pub const LACKING: u8 = 71;
-
 /// After a mesh did not come up: says what is missing, if anything is.
 pub fn explain(wants: &Wants) {
     let findings = doctor::examine(wants);

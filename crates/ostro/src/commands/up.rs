@@ -1,6 +1,6 @@
 //! `ostro up`: a whole mesh on this machine, from files.
 
-use super::doctor::{self, LACKING, explain};
+use super::doctor::{self, explain};
 use super::{Outcome, report};
 use ostro_local::doctor::Wants;
 use ostro_local::images::Images;
@@ -61,13 +61,9 @@ impl Args {
         let ground = Meshes::of_this_user().lay(&self.name, self.state_dir.as_deref())?;
         let (state, left, terminal) = (ground.dir.clone(), ground.clone(), Remembered::now());
         let wants = self.wants(&state)?;
-        let doctor = wants.clone();
-        let cleanup = move |code| {
+        let cleanup = move |_| {
             terminal.restore();
             left.release();
-            if code == i32::from(LACKING) {
-                explain(&doctor);
-            }
         };
         // Before the first thread.
         if let Err(error) = sandbox::enter(cleanup) {
@@ -76,10 +72,10 @@ impl Args {
             explain(&wants);
             return Ok(ExitCode::FAILURE);
         }
-        super::block_on(self.hold(state))
+        super::block_on(self.hold(state, wants))
     }
 
-    async fn hold(self, state: PathBuf) -> Outcome {
+    async fn hold(self, state: PathBuf, wants: Wants) -> Outcome {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let interrupted = async {
@@ -92,7 +88,8 @@ impl Args {
         let (form, name) = (Form::choose(self.plain, self.json), self.name.to_string());
         if let Err(error) = Tools::find(self.envoy.clone()) {
             report(&error);
-            return Ok(ExitCode::from(LACKING));
+            explain(&wants);
+            return Ok(ExitCode::FAILURE);
         }
         let options = self.options(state)?;
         let mut show = Show::begin(&name, form)?;
@@ -101,7 +98,8 @@ impl Args {
                 Err(error) if error.is_machines() => {
                     drop(show);
                     report(&error);
-                    return Ok(ExitCode::from(LACKING));
+                    explain(&wants);
+                    return Ok(ExitCode::FAILURE);
                 }
                 mesh => mesh?,
             },
