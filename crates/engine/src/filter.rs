@@ -171,46 +171,33 @@ impl TcpProxy {
 }
 
 fn check_tcp(proto: &tcp::TcpProxy) -> Result<(), Refusal> {
-    #[allow(deprecated, reason = "a deprecated field that is set must be seen to be refused")]
-    let tcp::TcpProxy {
-        // Compiled.
-        cluster_specifier: _,
-        // Carried.
-        stat_prefix: _,
-        on_demand: _,
-        idle_timeout: _,
-        downstream_idle_timeout: _,
-        upstream_idle_timeout: _,
-        access_log: _,
-        max_connect_attempts: _,
-        backoff_options: _,
-        hash_policy: _,
-        max_downstream_connection_duration: _,
-        access_log_options: _,
-        // Refused.
-        metadata_match,
-        tunneling_config,
-        max_downstream_connection_duration_jitter_percentage,
-        access_log_flush_interval,
-        flush_access_log_on_connected,
-        proxy_protocol_tlvs,
-        proxy_protocol_tlv_merge_policy,
-        upstream_connect_mode,
-        max_early_data_bytes,
-        check_drain_close,
-    } = proto;
-    refuse_if_set!(
-        metadata_match,
-        tunneling_config,
-        max_downstream_connection_duration_jitter_percentage,
-        access_log_flush_interval,
-        flush_access_log_on_connected,
-        proxy_protocol_tlvs,
-        proxy_protocol_tlv_merge_policy,
-        upstream_connect_mode,
-        max_early_data_bytes,
-        check_drain_close,
-    );
+    fates!(proto: tcp::TcpProxy {
+        compiled:
+            cluster_specifier;
+        carried:
+            stat_prefix,
+            on_demand,
+            idle_timeout,
+            downstream_idle_timeout,
+            upstream_idle_timeout,
+            access_log,
+            max_connect_attempts,
+            backoff_options,
+            hash_policy,
+            max_downstream_connection_duration,
+            access_log_options;
+        refused:
+            metadata_match,
+            tunneling_config,
+            max_downstream_connection_duration_jitter_percentage,
+            access_log_flush_interval,
+            flush_access_log_on_connected,
+            proxy_protocol_tlvs,
+            proxy_protocol_tlv_merge_policy,
+            upstream_connect_mode,
+            max_early_data_bytes,
+            check_drain_close;
+    });
     Ok(())
 }
 
@@ -272,89 +259,71 @@ impl HttpFilter {
     }
 }
 
-/// Which field meets which fate. Bound to `_`: compiled, or carried in [`HttpManager::rest`].
+/// Which field meets which fate; [`HttpManager::rest`] has what is carried.
 fn check_http(proto: &hcm::HttpConnectionManager) -> Result<(), Refusal> {
-    #[allow(deprecated, reason = "a deprecated field that is set must be seen to be refused")]
-    let hcm::HttpConnectionManager {
-        // Compiled.
-        codec_type: _,
-        http_filters: _,
-        route_specifier: _,
-        // Carried.
-        stat_prefix: _,
-        add_user_agent: _,
-        tracing: _,
-        common_http_protocol_options: _,
-        http_protocol_options: _,
-        http2_protocol_options: _,
-        server_name: _,
-        server_header_transformation: _,
-        scheme_header_transformation: _,
-        max_request_headers_kb: _,
-        stream_idle_timeout: _,
-        stream_flush_timeout: _,
-        request_timeout: _,
-        request_headers_timeout: _,
-        drain_timeout: _,
-        delayed_close_timeout: _,
-        access_log: _,
-        access_log_options: _,
-        use_remote_address: _,
-        xff_num_trusted_hops: _,
-        internal_address_config: _,
-        skip_xff_append: _,
-        via: _,
-        generate_request_id: _,
-        preserve_external_request_id: _,
-        always_set_request_id_in_response: _,
-        forward_client_cert_details: _,
-        set_current_client_cert_details: _,
-        proxy_100_continue: _,
-        upgrade_configs: _,
-        normalize_path: _,
-        merge_slashes: _,
-        path_with_escaped_slashes_action: _,
-        request_id_extension: _,
-        local_reply_config: _,
-        strip_matching_host_port: _,
-        strip_port_mode: _,
-        stream_error_on_invalid_http_message: _,
-        strip_trailing_host_dot: _,
-        append_x_forwarded_port: _,
-        // Refused.
-        http1_safe_max_connection_duration,
-        http3_protocol_options,
-        drain_timeout_jitter,
-        access_log_flush_interval,
-        flush_access_log_on_new_request,
-        original_ip_detection_extensions,
-        early_header_mutation_extensions,
-        forward_client_cert_matcher,
-        represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
-        path_normalization_options,
-        proxy_status_config,
-        typed_header_validation_config,
-        append_local_overload,
-        add_proxy_protocol_connection_state,
-        forward_proto_config,
-    } = proto;
-    refuse_if_set!(
-        http1_safe_max_connection_duration,
-        http3_protocol_options,
-        drain_timeout_jitter,
-        access_log_flush_interval,
-        flush_access_log_on_new_request,
-        original_ip_detection_extensions,
-        early_header_mutation_extensions,
-        forward_client_cert_matcher,
-        represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
-        path_normalization_options,
-        proxy_status_config,
-        typed_header_validation_config,
-        append_local_overload,
-        add_proxy_protocol_connection_state,
-        forward_proto_config,
-    );
+    fates!(proto: hcm::HttpConnectionManager {
+        compiled:
+            codec_type,
+            http_filters,
+            route_specifier;
+        carried:
+            stat_prefix,
+            add_user_agent,
+            tracing,
+            common_http_protocol_options,
+            http_protocol_options,
+            http2_protocol_options,
+            server_name,
+            server_header_transformation,
+            scheme_header_transformation,
+            max_request_headers_kb,
+            stream_idle_timeout,
+            stream_flush_timeout,
+            request_timeout,
+            request_headers_timeout,
+            drain_timeout,
+            delayed_close_timeout,
+            access_log,
+            access_log_options,
+            use_remote_address,
+            xff_num_trusted_hops,
+            internal_address_config,
+            skip_xff_append,
+            via,
+            generate_request_id,
+            preserve_external_request_id,
+            always_set_request_id_in_response,
+            forward_client_cert_details,
+            set_current_client_cert_details,
+            proxy_100_continue,
+            upgrade_configs,
+            normalize_path,
+            merge_slashes,
+            path_with_escaped_slashes_action,
+            request_id_extension,
+            local_reply_config,
+            strip_matching_host_port,
+            strip_port_mode,
+            stream_error_on_invalid_http_message,
+            strip_trailing_host_dot,
+            append_x_forwarded_port;
+        refused:
+            http1_safe_max_connection_duration,
+            http3_protocol_options,
+            drain_timeout_jitter,
+            access_log_flush_interval,
+            flush_access_log_on_new_request,
+            original_ip_detection_extensions,
+            early_header_mutation_extensions,
+            forward_client_cert_matcher,
+            represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
+            path_normalization_options,
+            proxy_status_config,
+            typed_header_validation_config,
+            append_local_overload,
+            add_proxy_protocol_connection_state,
+            forward_proto_config;
+    });
     Ok(())
 }
 

@@ -70,64 +70,50 @@ impl Listener {
     }
 }
 
-/// Which field meets which fate. Bound to `_`: compiled, or carried in [`Listener::rest`].
+/// Which field meets which fate; [`Listener::rest`] has what is carried.
 fn check(proto: &Proto) -> Result<(), Refusal> {
-    #[allow(deprecated, reason = "a deprecated field that is set must be seen to be refused")]
-    let Proto {
-        // Compiled.
-        name: _,
-        address: _,
-        additional_addresses: _,
-        filter_chains: _,
-        default_filter_chain: _,
-        use_original_dst: _,
-        bind_to_port: _,
-        listener_filters: _,
-        // Carried.
-        stat_prefix: _,
-        per_connection_buffer_limit_bytes: _,
-        metadata: _,
-        drain_type: _,
-        listener_filters_timeout: _,
-        continue_on_listener_filters_timeout: _,
-        transparent: _,
-        freebind: _,
-        socket_options: _,
-        tcp_fast_open_queue_length: _,
-        traffic_direction: _,
-        connection_balance_config: _,
-        enable_reuse_port: _,
-        access_log: _,
-        tcp_backlog_size: _,
-        max_connections_to_accept_per_socket_event: _,
-        ignore_global_conn_limit: _,
-        tcp_keepalive: _,
-        // Refused.
-        stats_matcher,
-        fcds_config,
-        filter_chain_matcher,
-        per_connection_buffer_high_watermark_timeout,
-        deprecated_v1,
-        udp_listener_config,
-        api_listener,
-        reuse_port,
-        enable_mptcp,
-        bypass_overload_manager,
-        listener_specifier,
-    } = proto;
-    refuse_if_set!(
-        stats_matcher,
-        fcds_config,
-        filter_chain_matcher,
-        per_connection_buffer_high_watermark_timeout,
-        deprecated_v1,
-        udp_listener_config,
-        api_listener,
-        reuse_port,
-        enable_mptcp,
-        bypass_overload_manager,
-        listener_specifier,
-    );
+    fates!(proto: Proto {
+        compiled:
+            name,
+            address,
+            additional_addresses,
+            filter_chains,
+            default_filter_chain,
+            use_original_dst,
+            bind_to_port,
+            listener_filters;
+        carried:
+            stat_prefix,
+            per_connection_buffer_limit_bytes,
+            metadata,
+            drain_type,
+            listener_filters_timeout,
+            continue_on_listener_filters_timeout,
+            transparent,
+            freebind,
+            socket_options,
+            tcp_fast_open_queue_length,
+            traffic_direction,
+            connection_balance_config,
+            enable_reuse_port,
+            access_log,
+            tcp_backlog_size,
+            max_connections_to_accept_per_socket_event,
+            ignore_global_conn_limit,
+            tcp_keepalive;
+        refused:
+            stats_matcher,
+            fcds_config,
+            filter_chain_matcher,
+            per_connection_buffer_high_watermark_timeout,
+            deprecated_v1,
+            udp_listener_config,
+            api_listener,
+            reuse_port,
+            enable_mptcp,
+            bypass_overload_manager,
+            listener_specifier;
+    });
     Ok(())
 }
 

@@ -117,3 +117,17 @@ macro_rules! refuse_if_set {
         })*
     };
 }
+
+/// Says which field of a message meets which fate: compiled, carried along as it came, or refused if it is set. All
+/// must be named, so that a field which Envoy gains does not compile until somebody decides.
+macro_rules! fates {
+    ($proto:ident: $message:ident $(:: $part:ident)* {
+        compiled: $($compiled:ident),*;
+        carried: $($carried:ident),*;
+        refused: $($refused:ident),*;
+    }) => {
+        #[allow(deprecated, reason = "a deprecated field that is set must be seen to be refused")]
+        let $message $(:: $part)* { $($compiled: _,)* $($carried: _,)* $($refused,)* } = $proto;
+        refuse_if_set!($($refused),*);
+    };
+}

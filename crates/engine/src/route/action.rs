@@ -132,58 +132,42 @@ impl Direct {
     }
 }
 
-/// Which field meets which fate. Bound to `_`: compiled, or carried in [`Forward::rest`].
+/// Which field meets which fate; [`Forward::rest`] has what is carried.
 fn check_route(proto: &RouteAction) -> Result<(), Refusal> {
-    #[allow(deprecated, reason = "a deprecated field that is set must be seen to be refused")]
-    let RouteAction {
-        // Compiled.
-        cluster_specifier: _,
-        // Carried.
-        cluster_not_found_response_code: _,
-        prefix_rewrite: _,
-        regex_rewrite: _,
-        append_x_forwarded_host: _,
-        timeout: _,
-        idle_timeout: _,
-        flush_timeout: _,
-        retry_policy: _,
-        request_mirror_policies: _,
-        priority: _,
-        hash_policy: _,
-        max_grpc_timeout: _,
-        upgrade_configs: _,
-        max_stream_duration: _,
-        host_rewrite_specifier: _,
-        // Refused.
-        metadata_match,
-        path_rewrite_policy,
-        path_rewrite,
-        early_data_policy,
-        retry_policy_typed_config,
-        rate_limits,
-        include_vh_rate_limits,
-        cors,
-        grpc_timeout_offset,
-        internal_redirect_policy,
-        internal_redirect_action,
-        max_internal_redirects,
-        hedge_policy,
-    } = proto;
-    refuse_if_set!(
-        metadata_match,
-        path_rewrite_policy,
-        path_rewrite,
-        early_data_policy,
-        retry_policy_typed_config,
-        rate_limits,
-        include_vh_rate_limits,
-        cors,
-        grpc_timeout_offset,
-        internal_redirect_policy,
-        internal_redirect_action,
-        max_internal_redirects,
-        hedge_policy,
-    );
+    fates!(proto: RouteAction {
+        compiled:
+            cluster_specifier;
+        carried:
+            cluster_not_found_response_code,
+            prefix_rewrite,
+            regex_rewrite,
+            append_x_forwarded_host,
+            timeout,
+            idle_timeout,
+            flush_timeout,
+            retry_policy,
+            request_mirror_policies,
+            priority,
+            hash_policy,
+            max_grpc_timeout,
+            upgrade_configs,
+            max_stream_duration,
+            host_rewrite_specifier;
+        refused:
+            metadata_match,
+            path_rewrite_policy,
+            path_rewrite,
+            early_data_policy,
+            retry_policy_typed_config,
+            rate_limits,
+            include_vh_rate_limits,
+            cors,
+            grpc_timeout_offset,
+            internal_redirect_policy,
+            internal_redirect_action,
+            max_internal_redirects,
+            hedge_policy;
+    });
     Ok(())
 }
 

@@ -61,73 +61,60 @@ impl Route {
     }
 }
 
-/// Which field meets which fate. Bound to `_`: compiled, or carried in [`VirtualHost::rest`].
+/// Which field meets which fate; [`VirtualHost::rest`] has what is carried.
 fn check_host(proto: &HostProto) -> Result<(), Refusal> {
-    #[allow(deprecated, reason = "a deprecated field that is set must be seen to be refused")]
-    let HostProto {
-        // Compiled.
-        name: _,
-        domains: _,
-        routes: _,
-        require_tls: _,
-        // Carried.
-        virtual_clusters: _,
-        request_headers_to_add: _,
-        request_headers_to_remove: _,
-        response_headers_to_add: _,
-        response_headers_to_remove: _,
-        typed_per_filter_config: _,
-        include_request_attempt_count: _,
-        include_attempt_count_in_response: _,
-        retry_policy: _,
-        include_is_timeout_retry_header: _,
-        request_mirror_policies: _,
-        metadata: _,
-        // Refused.
-        matcher,
-        rate_limits,
-        cors,
-        retry_policy_typed_config,
-        hedge_policy,
-        per_request_buffer_limit_bytes,
-        request_body_buffer_limit,
-        route_specifiers,
-    } = proto;
-    refuse_if_set!(
-        matcher,
-        rate_limits,
-        cors,
-        retry_policy_typed_config,
-        hedge_policy,
-        per_request_buffer_limit_bytes,
-        request_body_buffer_limit,
-        route_specifiers,
-    );
+    fates!(proto: HostProto {
+        compiled:
+            name,
+            domains,
+            routes,
+            require_tls;
+        carried:
+            virtual_clusters,
+            request_headers_to_add,
+            request_headers_to_remove,
+            response_headers_to_add,
+            response_headers_to_remove,
+            typed_per_filter_config,
+            include_request_attempt_count,
+            include_attempt_count_in_response,
+            retry_policy,
+            include_is_timeout_retry_header,
+            request_mirror_policies,
+            metadata;
+        refused:
+            matcher,
+            rate_limits,
+            cors,
+            retry_policy_typed_config,
+            hedge_policy,
+            per_request_buffer_limit_bytes,
+            request_body_buffer_limit,
+            route_specifiers;
+    });
     Ok(())
 }
 
 fn check_route(proto: &RouteProto) -> Result<(), Refusal> {
-    #[allow(deprecated, reason = "a deprecated field that is set must be seen to be refused")]
-    let RouteProto {
-        // Compiled.
-        name: _,
-        r#match: _,
-        action: _,
-        // Carried.
-        metadata: _,
-        decorator: _,
-        typed_per_filter_config: _,
-        request_headers_to_add: _,
-        request_headers_to_remove: _,
-        response_headers_to_add: _,
-        response_headers_to_remove: _,
-        tracing: _,
-        stat_prefix: _,
-        // Refused.
-        per_request_buffer_limit_bytes,
-        request_body_buffer_limit,
-        route_specifiers,
-    } = proto;
-    refuse_if_set!(per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
+    fates!(proto: RouteProto {
+        compiled:
+            name,
+            r#match,
+            action;
+        carried:
+            metadata,
+            decorator,
+            typed_per_filter_config,
+            request_headers_to_add,
+            request_headers_to_remove,
+            response_headers_to_add,
+            response_headers_to_remove,
+            tracing,
+            stat_prefix;
+        refused:
+            per_request_buffer_limit_bytes,
+            request_body_buffer_limit,
+            route_specifiers;
+    });
     Ok(())
 }

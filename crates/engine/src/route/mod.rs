@@ -100,39 +100,32 @@ impl RouteTable {
     }
 }
 
-/// Which field meets which fate. Bound to `_`: compiled, or carried in [`RouteTable::rest`].
+/// Which field meets which fate; [`RouteTable::rest`] has what is carried.
 fn check(proto: &RouteConfiguration) -> Result<(), Refusal> {
-    let RouteConfiguration {
-        // Compiled.
-        name: _,
-        virtual_hosts: _,
-        ignore_port_in_host_matching: _,
-        // Carried.
-        internal_only_headers: _,
-        response_headers_to_add: _,
-        response_headers_to_remove: _,
-        request_headers_to_add: _,
-        request_headers_to_remove: _,
-        most_specific_header_mutations_wins: _,
-        validate_clusters: _,
-        max_direct_response_body_size_bytes: _,
-        request_mirror_policies: _,
-        typed_per_filter_config: _,
-        metadata: _,
-        // Refused.
-        vhds,
-        cluster_specifier_plugins,
-        vhost_header,
-        ignore_path_parameters_in_path_matching,
-        route_specifiers,
-    } = proto;
-    refuse_if_set!(
-        vhds,
-        cluster_specifier_plugins,
-        vhost_header,
-        ignore_path_parameters_in_path_matching,
-        route_specifiers,
-    );
+    fates!(proto: RouteConfiguration {
+        compiled:
+            name,
+            virtual_hosts,
+            ignore_port_in_host_matching;
+        carried:
+            internal_only_headers,
+            response_headers_to_add,
+            response_headers_to_remove,
+            request_headers_to_add,
+            request_headers_to_remove,
+            most_specific_header_mutations_wins,
+            validate_clusters,
+            max_direct_response_body_size_bytes,
+            request_mirror_policies,
+            typed_per_filter_config,
+            metadata;
+        refused:
+            vhds,
+            cluster_specifier_plugins,
+            vhost_header,
+            ignore_path_parameters_in_path_matching,
+            route_specifiers;
+    });
     Ok(())
 }
 
