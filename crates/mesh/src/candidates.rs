@@ -91,6 +91,35 @@ fn add(places: &mut BTreeMap<Place, Candidate>, address: IpAddr, candidate: Cand
     }
 }
 
+/// An address as an EndpointSlice or Endpoints lists it.
+struct Listed {
+    address: IpAddr,
+    ready: bool,
+    locality: Arc<Locality>,
+    workload: Option<Arc<Workload>>,
+}
+
+/// Adds a listed address for every service port that is listed beside it.
+fn add_listed(
+    places: &mut BTreeMap<Place, Candidate>,
+    ports: &[kubernetes::EndpointPort],
+    service: &Service,
+    listed: &Listed,
+) {
+    for (port, number) in matching(ports, service) {
+        let candidate = Candidate {
+            port,
+            address: EndpointAddress::Ip(listed.address),
+            number,
+            ready: listed.ready,
+            weight: 1,
+            locality: listed.locality.clone(),
+            workload: listed.workload.clone(),
+        };
+        add(places, listed.address, candidate);
+    }
+}
+
 fn of_slice(
     slice: &kubernetes::EndpointSlice,
     service: &Service,
@@ -103,21 +132,7 @@ fn of_slice(
         let workload = finder.workload(endpoint.target_ref.as_ref(), address);
         let locality = finder.locality(workload.as_deref(), &endpoint.node_name, &endpoint.zone);
         let ready = endpoint.conditions.ready.unwrap_or(true);
-        for (port, number) in matching(&slice.ports, service) {
-            add(
-                places,
-                address,
-                Candidate {
-                    port,
-                    address: EndpointAddress::Ip(address),
-                    number,
-                    ready,
-                    weight: 1,
-                    locality: locality.clone(),
-                    workload: workload.clone(),
-                },
-            );
-        }
+        add_listed(places, &slice.ports, service, &Listed { address, ready, locality, workload });
     }
 }
 
@@ -134,21 +149,7 @@ fn of_endpoints(
             let Ok(address) = ip.parse() else { continue };
             let workload = finder.workload(target_ref.as_ref(), address);
             let locality = finder.locality(workload.as_deref(), node_name, "");
-            for (port, number) in matching(&subset.ports, service) {
-                add(
-                    places,
-                    address,
-                    Candidate {
-                        port,
-                        address: EndpointAddress::Ip(address),
-                        number,
-                        ready,
-                        weight: 1,
-                        locality: locality.clone(),
-                        workload: workload.clone(),
-                    },
-                );
-            }
+            add_listed(places, &subset.ports, service, &Listed { address, ready, locality, workload });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! CDS: clusters by name (CONTRACT 2.10), and which names a proxy has.
+//! CDS: clusters by name, of the types that Istio gives each kind of service, and which names a proxy has.
 //!
 //! Invariant: a cluster that cannot be made as its rule demands has no endpoints; it is never made otherwise.
 
@@ -17,7 +17,6 @@ use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily;
 use envoy_types::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 use envoy_types::pb::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
-use ostro_api::destination_rule::Subset;
 use ostro_api::mesh_config::InboundMode;
 use ostro_mesh::model::{Protocol, Resolution, Service, ServicePort, TrafficRule};
 use ostro_mesh::{ProxyKind, View};
@@ -26,9 +25,10 @@ use ostro_names::{Host, Name, Namespace};
 use crate::encode::{self, ads, any, bytes, duration, extension, number, sorted_map, structure, text};
 use crate::http_options::{self, Options};
 use crate::names::{self, ClusterName};
-use crate::policy::{Policy, subset};
+use crate::policy::Policy;
+use crate::service::{self, Outbound};
 use crate::upstream_tls::{self, Socket};
-use crate::{Part, balancing, endpoint, service};
+use crate::{Part, balancing, endpoint};
 
 /// Inbound connections come from here, so that the rules that capture traffic know them from the workload's own.
 const INBOUND_SOURCE_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
@@ -234,23 +234,15 @@ pub(crate) fn discovery(view: &View<'_>, service: &Service, policy: &Policy<'_>)
 }
 
 fn outbound(view: &View<'_>, name: &str, port: u16, subset_name: &str, host: Host) -> Option<Cluster> {
-    let (service, port) = service::serving(view, host, port)?;
-    if port.protocol == Protocol::Udp {
-        return None;
-    }
-    let rule = view.traffic_rule(&service);
-    let spec = rule.as_ref().map(|rule| &rule.spec);
-    let part = spec.and_then(|spec| subset(spec, subset_name));
-    if !subset_name.is_empty() && part.is_none() {
-        return None;
-    }
-    let policy = spec.map(|spec| Policy::of(spec, part, port.number)).unwrap_or_default();
+    let target = Outbound::find(view, host, port, subset_name)?;
+    let Outbound { service, port, rule, .. } = &target;
+    let policy = target.policy();
     let mut http = Options::outbound(view, port.protocol, policy.connection_pool);
     let names = &service.subject_alt_names;
     let socket = upstream_tls::transport(policy.tls, policy.proxy_protocol, names, &mut http);
     let mut cluster = match socket {
         Socket::Unavailable => named(view, name, DiscoveryType::Static),
-        _ => reachable(view, name, &service, &port, part, &policy)?,
+        _ => reachable(view, name, &target, &policy)?,
     };
     balancing::apply(&mut cluster, &policy, view.mesh_config());
     if let Socket::Wrapped(socket) = socket {
@@ -261,25 +253,19 @@ fn outbound(view: &View<'_>, name: &str, port: u16, subset_name: &str, host: Hos
         host: service.host,
         service: service.name,
         namespace: service.namespace,
-        port: &port,
+        port,
         target_port: String::new(),
         subset: subset_name,
     };
     let pattern = &view.mesh_config().outbound_cluster_stat_name;
     cluster.alt_stat_name = patterned_stat_name(pattern, name, &fields);
-    cluster.metadata = Some(outbound_metadata(&service, rule.as_deref(), subset_name, &policy));
+    cluster.metadata = Some(outbound_metadata(service, rule.as_deref(), subset_name, &policy));
     Some(cluster)
 }
 
 /// The cluster with its way to endpoints and its choice between them.
-fn reachable(
-    view: &View<'_>,
-    name: &str,
-    service: &Service,
-    port: &ServicePort,
-    part: Option<&Subset>,
-    policy: &Policy<'_>,
-) -> Option<Cluster> {
+fn reachable(view: &View<'_>, name: &str, target: &Outbound, policy: &Policy<'_>) -> Option<Cluster> {
+    let service = &target.service;
     let discovery = discovery(view, service, policy)?;
     let mut cluster = match discovery {
         Discovery::Eds => {
@@ -291,7 +277,7 @@ fn reachable(
         Discovery::Dns { logical } => {
             let mut cluster = named(view, name, DiscoveryType::StrictDns);
             cluster.cluster_discovery_type = Some(dns(view, logical));
-            let mut assignment = endpoint::dns_assignment(view, name, service, port, part, policy);
+            let mut assignment = endpoint::dns_assignment(view, name, target, policy);
             if logical {
                 keep_first(&mut assignment);
                 if assignment.endpoints.is_empty() {

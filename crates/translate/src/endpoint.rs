@@ -1,4 +1,4 @@
-//! EDS: the endpoints of a cluster, by locality (CONTRACT 2.11); and the endpoints that DNS clusters hold inline.
+//! EDS: the endpoints of a cluster, by locality; and the endpoints that DNS clusters hold inline.
 //!
 //! Invariant: every name is answered, if need be with an assignment without endpoints; a proxy that waits for an
 //! answer holds back the whole cluster.
@@ -14,15 +14,15 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 };
 use ostro_api::destination_rule::Subset;
 use ostro_mesh::View;
-use ostro_mesh::model::{Endpoint, EndpointAddress, Health, Locality, Protocol, Service, ServicePort};
+use ostro_mesh::model::{Endpoint, EndpointAddress, Health, Locality};
 use ostro_names::Name;
 
 use crate::cluster::{self, Discovery};
 use crate::encode::{self, bytes, number, pipe, socket, structure, text};
 use crate::locality;
 use crate::names::ClusterName;
-use crate::policy::{Policy, subset};
-use crate::service;
+use crate::policy::Policy;
+use crate::service::{self, Outbound};
 
 /// What endpoints say their cluster is called while nothing configures it; Istio's own default.
 const CLUSTER_ID: &str = "Kubernetes";
@@ -37,24 +37,13 @@ fn empty(name: &str) -> ClusterLoadAssignment {
 }
 
 fn eds_assignment(view: &View<'_>, name: &str) -> Option<ClusterLoadAssignment> {
-    let ClusterName::Outbound { port, subset: subset_name, host } = ClusterName::parse(name)? else {
-        return None;
-    };
-    let (service, port) = service::serving(view, host, port)?;
-    if port.protocol == Protocol::Udp {
-        return None;
-    }
-    let rule = view.traffic_rule(&service);
-    let spec = rule.as_ref().map(|rule| &rule.spec);
-    let part = spec.and_then(|spec| subset(spec, subset_name));
-    if !subset_name.is_empty() && part.is_none() {
+    let ClusterName::Outbound { port, subset, host } = ClusterName::parse(name)? else { return None };
+    let target = Outbound::find(view, host, port, subset)?;
+    let policy = target.policy();
+    if cluster::discovery(view, &target.service, &policy)? != Discovery::Eds {
         return None;
     }
-    let policy = spec.map(|spec| Policy::of(spec, part, port.number)).unwrap_or_default();
-    if cluster::discovery(view, &service, &policy)? != Discovery::Eds {
-        return None;
-    }
-    let mut endpoints = endpoints(view, &service, &port, part);
+    let mut endpoints = endpoints(view, &target);
     // Envoy refuses a whole assignment over one address that it would have to resolve.
     endpoints.retain(|endpoint| !matches!(endpoint.address, EndpointAddress::Dns(_)));
     Some(assignment(view, name, endpoints, &policy))
@@ -64,19 +53,18 @@ fn eds_assignment(view: &View<'_>, name: &str) -> Option<ClusterLoadAssignment> 
 pub(crate) fn dns_assignment(
     view: &View<'_>,
     name: &str,
-    service: &Service,
-    port: &ServicePort,
-    part: Option<&Subset>,
+    target: &Outbound,
     policy: &Policy<'_>,
 ) -> ClusterLoadAssignment {
+    let service = &target.service;
     let declared = view.endpoints(service);
     if !declared.is_empty() || service.host.as_str().starts_with('*') {
-        let mut endpoints = endpoints(view, service, port, part);
+        let mut endpoints = endpoints(view, target);
         // Nor does a resolved cluster take a socket that has no port.
         endpoints.retain(|endpoint| !matches!(endpoint.address, EndpointAddress::Unix(_)));
         return assignment(view, name, endpoints, policy);
     }
-    single(name, socket(service.host.as_str(), port.number))
+    single(name, socket(service.host.as_str(), target.port.number))
 }
 
 /// The proxy's own workload at its loopback address.
@@ -100,7 +88,9 @@ fn identifier(address: Address) -> HostIdentifier {
 
 /// The endpoints that take traffic for a port of a host: of the service itself and of its namesakes in the namespace
 /// (several ServiceEntries for one host add up).
-fn endpoints(view: &View<'_>, service: &Service, port: &ServicePort, part: Option<&Subset>) -> Vec<Endpoint> {
+fn endpoints(view: &View<'_>, target: &Outbound) -> Vec<Endpoint> {
+    let Outbound { service, port, .. } = target;
+    let part = target.subset();
     let mut all = Vec::new();
     for namesake in service::meant(view, service.host) {
         let Some(own_port) = namesake.port(port.number) else { continue };

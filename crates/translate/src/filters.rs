@@ -1,7 +1,7 @@
 //! Network and HTTP filters that listeners of every kind share: the HTTP connection manager with its filters, and the
 //! TCP proxy.
 //!
-//! Invariant: a filter beyond Envoy's network core is there only if the proxy has it; order as in CONTRACT 2.9.
+//! Invariant: a filter beyond Envoy's network core is there only if the proxy has it; the order is Istio's.
 
 use std::time::Duration;
 

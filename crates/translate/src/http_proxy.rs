@@ -1,5 +1,5 @@
 //! The HTTP proxy of a sidecar: a port on the loopback address for applications that are told to use a proxy instead of
-//! having their connections captured (CONTRACT 2.1).
+//! having their connections captured (node metadata `HTTP_PROXY_PORT`).
 
 use std::net::{IpAddr, Ipv4Addr};
 

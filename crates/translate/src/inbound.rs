@@ -1,4 +1,4 @@
-//! The inbound listener of a sidecar (CONTRACT 2.9), in plaintext: TLS that arrives is the application's own.
+//! The inbound listener of a sidecar (`virtualInbound`), in plaintext: TLS that arrives is the application's own.
 //!
 //! What it is not yet: mutual TLS. [`port_chains`] is where its chains join those of plaintext, by the mode in force.
 //!
@@ -140,7 +140,7 @@ fn http_filter(
     http_network_filter(&http_connection_manager(view, Direction::Inbound, stat_prefix, routes, false))
 }
 
-/// Every request to one cluster, for as long as it takes (CONTRACT 2.7).
+/// Every request to one cluster, for as long as it takes: whoever called has its own timeouts.
 fn routes(name: &str, virtual_host: &str, cluster: &str, operation: &str, retry: bool) -> RouteConfiguration {
     let unlimited = route_action::MaxStreamDuration {
         max_stream_duration: duration(Duration::ZERO),

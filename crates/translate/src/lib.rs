@@ -41,7 +41,7 @@ use ostro_names::{Host, Name};
 
 pub use routes::virtual_host::{EncodedVirtualHost, OnTheSpot, VirtualHosts, encoded as virtual_host};
 
-/// The resource types that are served (CONTRACT 2.2).
+/// The resource types that are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResourceType {
     Cluster,

@@ -1,4 +1,5 @@
-//! Preference by place: endpoints grouped by locality, with weights and priorities (CONTRACT 2.11).
+//! Preference by place: endpoints grouped by locality, with weights and priorities as
+//! `localityLbSetting` and its defaults say.
 //!
 //! The proxy's own place is asked only where the answer matters, so that clusters without such preference are the same
 //! for every proxy.

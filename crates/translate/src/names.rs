@@ -1,4 +1,4 @@
-//! The names of resources (CONTRACT 2.4): built and parsed in one place.
+//! The names of resources, which are Istio's: built and parsed in one place.
 //!
 //! Invariant: what is built here parses here, and to the same parts.
 
@@ -90,7 +90,7 @@ pub fn service_route(host: Host, port: u16) -> String {
 }
 
 /// What a cluster is called in statistics: the trailing `;` ends the name for the expressions that take tags out of
-/// it, which would otherwise stop at the first dot (CONTRACT 1.3).
+/// it, which would otherwise stop at the first dot.
 pub fn stat_name(name: &str) -> String {
     format!("{name};")
 }

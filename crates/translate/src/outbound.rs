@@ -1,8 +1,9 @@
-//! Outbound listeners of a sidecar (CONTRACT 2.6): the one that captured connections arrive at, and those that it
-//! hands them to, by address and port.
+//! Outbound listeners of a sidecar, of Istio's names and shapes: the one that captured connections arrive at, and those
+//! that it hands them to, by address and port.
 //!
-//! A listener is put together from what each service contributes, oldest first; what two claim is the older's. So HTTP and opaque services share a port, told apart by what they speak, and the table of
-//! conflicts needs no code of its own.
+//! A listener is put together from what each service contributes, oldest first; what two claim is the older's. So HTTP
+//! and opaque services share a port, told apart by what they speak, and Istio's table of listener conflicts needs no
+//! code of its own.
 //!
 //! Invariant: nothing here asks for the proxy's own address, but for [`host_names`], which asks whether the proxy is
 //! an endpoint of the host. All clients of a service share its listener.

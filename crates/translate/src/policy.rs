@@ -1,4 +1,5 @@
-//! Which of a DestinationRule's settings hold for one cluster (CONTRACT 4.2).
+//! Which of a DestinationRule's settings hold for one cluster: the subset's over the rule's own, field by field;
+//! `portLevelSettings` replace what they can set, as DestinationRule documents it.
 //!
 //! What it is not: the choice of the rule, which is `mesh`'s.
 

@@ -129,7 +129,8 @@ impl Scope<'_> {
         )
     }
 
-    /// Whether a condition's static part holds for this proxy and port (CONTRACT 4.1.4).
+    /// Whether a condition's static part holds for this proxy and port: VirtualService
+    /// `gateways`, `port`, `sourceLabels` and `sourceNamespace`, which Istio too decides in the control plane.
     fn applies(&self, port: Option<u16>, gateways: &[String], labels: &Labels, namespace: &str) -> bool {
         port.is_none_or(|port| port == self.port.number)
             && (gateways.is_empty() || gateways.iter().any(|gateway| gateway == MESH))

@@ -1,4 +1,4 @@
-//! TLS toward endpoints, as a DestinationRule asks for it (CONTRACT 2.8): with certificates from files.
+//! TLS toward endpoints, as a DestinationRule's `tls` asks for it: with certificates from files.
 //!
 //! What it is not: Istio mTLS, nor certificates from secrets; both need SDS. A cluster that asks for what
 //! cannot be had is unreachable, never plaintext.

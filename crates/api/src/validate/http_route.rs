@@ -8,8 +8,8 @@ use crate::hosts::is_label;
 use crate::validate::rules;
 use crate::validate::virtual_service::{destination, weights};
 use crate::virtual_service::{
-    CorsPolicy, FaultAbort, FaultDelay, HeaderOperations, Headers, HttpDirectResponse, HttpFaultInjection,
-    HttpMatchRequest, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, StringMatch,
+    CorsPolicy, FaultAbort, FaultDelay, GRPC_STATUSES, HeaderOperations, Headers, HttpDirectResponse,
+    HttpFaultInjection, HttpMatchRequest, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, StringMatch,
 };
 
 /// Whose proxies read the VirtualService.
@@ -392,27 +392,6 @@ pub(super) fn retries(at: &At<'_>, retries: &HttpRetry) {
         }
     }
 }
-
-/// Statuses of gRPC that can be injected.
-const GRPC_STATUSES: &[&str] = &[
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 fn fault(at: &At<'_>, fault: &HttpFaultInjection) {
     if fault.abort.is_none() && fault.delay.is_none() {

@@ -1,4 +1,4 @@
-//! Which hosts a server of a Gateway and a VirtualService have in common (CONTRACT 4.3).
+//! Which hosts a server of a Gateway (`[namespace/]host`) and a VirtualService have in common.
 
 use ostro_mesh::model::RouteRules;
 

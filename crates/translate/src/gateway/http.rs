@@ -1,5 +1,5 @@
 //! Route configurations of gateways by name: `http.<port>` for all plaintext servers of a port, `https...` for one
-//! server behind TLS (CONTRACT 2.4, 2.12).
+//! server behind TLS. The names are Istio's.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::servers::{self, Bound};
 use crate::routes::{Place, configuration, http};
 
 /// The route configuration of this name; an empty one if no server has it any more, so that a draining listener that
-/// still refers to it is not stuck (CONTRACT 12.4).
+/// still refers to it is not stuck.
 pub fn route_configuration(view: &View<'_>, name: Name) -> RouteConfiguration {
     let ports = servers::ports(view);
     let servers = ports.iter().flat_map(|port| &port.servers);
@@ -92,7 +92,7 @@ fn entry<'h>(
 }
 
 /// Routes of several VirtualServices in order, but the ones that take everything last, of which only the first is ever
-/// reached (CONTRACT 4.1.2).
+/// reached. So Istio merges the VirtualServices of one host at a gateway.
 fn catch_all_last(routes: Vec<Route>) -> Vec<Route> {
     let (last, mut out): (Vec<Route>, Vec<Route>) = routes.into_iter().partition(http::is_catch_all);
     out.extend(last.into_iter().next());

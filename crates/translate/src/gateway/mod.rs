@@ -1,4 +1,5 @@
-//! Gateways: what a router listens to and how it routes, from the Gateways that select it (CONTRACT 2.12, 4.3).
+//! Gateways: what a router listens to and how it routes, from the Gateways that select it.
+//! Listener names, route names and the merging of Gateways are Istio's.
 //!
 //! What it is not: a router's clusters, which are those of every proxy.
 //!

@@ -1,4 +1,4 @@
-//! Opaque traffic of gateways: VirtualServices' `tcp` rules by port, and `tls` rules by server name (CONTRACT 4.1.16).
+//! Opaque traffic of gateways: VirtualServices' `tcp` rules by port, and `tls` rules by server name.
 
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use ostro_mesh::{View, gateway_name};

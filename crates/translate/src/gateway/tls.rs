@@ -1,5 +1,5 @@
-//! TLS that ends at a gateway (CONTRACT 2.4, 2.12). Certificates come by SDS, by the names that Istio's agent and this
-//! control plane know.
+//! TLS that ends at a gateway: Gateway `servers[].tls`. Certificates come by SDS, by the names that Istio's agent and
+//! this control plane know.
 
 use envoy_types::pb::envoy::config::core::v3::{
     ApiConfigSource, ApiVersion, ConfigSource, GrpcService, TransportSocket, api_config_source,

@@ -1,5 +1,5 @@
-//! What becomes of a request that matched: destinations by weight, redirect, or an answer from the proxy
-//! (CONTRACT 4.1.6 to 4.1.9, 4.1.12).
+//! What becomes of a request that matched: destinations by weight with rewrites and mirrors, redirect, or an answer from
+//! the proxy (HTTPRoute `route`, `rewrite`, `mirrors`, `redirect`, `directResponse`).
 
 use std::time::Duration;
 

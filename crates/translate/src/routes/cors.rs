@@ -1,4 +1,4 @@
-//! Cross-origin policies (CONTRACT 4.1.13).
+//! Cross-origin policies: HTTPRoute `corsPolicy`.
 
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::CorsPolicy;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;

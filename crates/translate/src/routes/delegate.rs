@@ -1,4 +1,4 @@
-//! Delegation: routes of a VirtualService that go on in another (CONTRACT 4.1.15).
+//! Delegation: routes of a VirtualService that go on in another (HTTPRoute `delegate`).
 //!
 //! The result is as if the root had been written with the delegates' routes in it. A delegate is a VirtualService
 //! without hosts that the root's namespace sees; delegates do not delegate further.

@@ -1,4 +1,5 @@
-//! From a destination as written to the cluster that it means (CONTRACT 4.1.6).
+//! From a destination as written to the cluster that it means : its port may be left out where the
+//! service has one, and a host that nobody declared has a cluster name all the same.
 
 use std::sync::Arc;
 

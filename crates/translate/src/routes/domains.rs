@@ -1,4 +1,5 @@
-//! The names by which a request's authority can mean a service (CONTRACT 2.7).
+//! The names by which a request's authority can mean a service: Istio's short names, by the namespace
+//! of the proxy, and the service's addresses.
 
 use std::net::IpAddr;
 

@@ -1,8 +1,10 @@
-//! Fault injection: delays and aborts (CONTRACT 4.1.11).
+//! Fault injection: delays and aborts, HTTPRoute `fault`.
 
 use envoy_types::pb::envoy::extensions::filters::common::fault::v3::{FaultDelay, fault_delay};
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault, fault_abort};
-use ostro_api::virtual_service::{FaultAbort as AbortRule, FaultDelay as DelayRule, HttpFaultInjection};
+use ostro_api::virtual_service::{
+    FaultAbort as AbortRule, FaultDelay as DelayRule, GRPC_STATUSES, HttpFaultInjection,
+};
 
 use super::fraction;
 use crate::encode::duration;
@@ -44,27 +46,9 @@ fn abort(rule: &AbortRule) -> Option<FaultAbort> {
 
 /// The number of a gRPC status, from its name or from the number itself.
 fn grpc_status(written: &str) -> Option<u32> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let named = NAMES.iter().position(|name| name.eq_ignore_ascii_case(written)).map(|code| code as u32);
-    named.or_else(|| written.parse().ok().filter(|code| (*code as usize) < NAMES.len()))
+    let named =
+        GRPC_STATUSES.iter().position(|name| name.eq_ignore_ascii_case(written)).map(|code| code as u32);
+    named.or_else(|| written.parse().ok().filter(|code| (*code as usize) < GRPC_STATUSES.len()))
 }
 
 #[cfg(test)]

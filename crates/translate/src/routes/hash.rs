@@ -1,4 +1,4 @@
-//! Where the endpoint is chosen by a hash of the request: DestinationRule `consistentHash` (CONTRACT 4.2).
+//! Where the endpoint is chosen by a hash of the request: DestinationRule `consistentHash`.
 
 use envoy_types::pb::envoy::config::route::v3::route_action::HashPolicy;
 use envoy_types::pb::envoy::config::route::v3::route_action::hash_policy::{

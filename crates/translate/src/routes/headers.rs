@@ -1,4 +1,4 @@
-//! Header operations of routes and destinations (CONTRACT 4.1.14).
+//! Header operations of routes and destinations: `headers.request` and `headers.response`.
 //!
 //! Envoy refuses operations on `Host` and on pseudo headers; the authority is rewritten by other means, so it comes out
 //! of here on its own, and operations on other pseudo headers come to nothing, as in Istio.

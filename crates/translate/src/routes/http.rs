@@ -1,4 +1,4 @@
-//! The http rules of one VirtualService as Envoy routes, for one proxy and one port (CONTRACT 4.1).
+//! The http rules of one VirtualService as Envoy routes, for one proxy and one port.
 
 use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::config::route::v3::route::Action;

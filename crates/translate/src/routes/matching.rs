@@ -1,4 +1,4 @@
-//! Conditions of a VirtualService's http match, in Envoy's words (CONTRACT 4.1.3 to 4.1.5).
+//! Conditions of a VirtualService's http match, in Envoy's words.
 //!
 //! What it is not: it does not decide whether a match applies to a proxy at all (port, labels, gateways: that is
 //! `http`), only what the proxy compares at run time.
@@ -53,7 +53,7 @@ pub fn route_match(conditions: Option<&HttpMatchRequest>) -> RouteMatch {
     out
 }
 
-/// Whether a match takes every request, so that nothing after it is ever tried (CONTRACT 4.1.3).
+/// Whether a match takes every request, so that nothing after it is ever tried.
 pub fn is_catch_all(conditions: &RouteMatch) -> bool {
     let path = match &conditions.path_specifier {
         Some(PathSpecifier::Prefix(prefix)) => prefix == "/",

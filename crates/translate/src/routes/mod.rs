@@ -1,5 +1,5 @@
 //! Routes: RouteConfigurations of sidecars, and the translation of a VirtualService's http rules that sidecars and
-//! gateways share (CONTRACT 2.7, 4.1).
+//! gateways share.
 //!
 //! What it is not: the route configurations of gateways (`gateway`), the inline ones of inbound listeners, and tcp and
 //! tls rules, which become filter chains.

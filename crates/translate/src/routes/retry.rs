@@ -1,4 +1,4 @@
-//! Retries, with Istio's defaults (CONTRACT 4.1.10).
+//! Retries: HTTPRoute `retries`, with Istio's defaults.
 
 use envoy_types::pb::envoy::config::route::v3::RetryPolicy;
 use envoy_types::pb::envoy::config::route::v3::retry_policy::{

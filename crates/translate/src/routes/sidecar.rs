@@ -1,4 +1,4 @@
-//! Route configurations of sidecars by name: `<port>`, `<host>:<port>`, `http_proxy` (CONTRACT 2.4, 2.7).
+//! Route configurations of sidecars by name: `<port>`, `<host>:<port>`, `http_proxy`, which are Istio's names.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -52,7 +52,7 @@ impl RouteName {
 }
 
 /// The route configuration of this name, encoded. A name that means nothing has an empty one, so that a listener that
-/// still refers to it is not stuck (CONTRACT 12.4).
+/// still refers to it is not stuck.
 pub fn content(view: &View<'_>, source: &mut dyn VirtualHosts, name: Name) -> Bytes {
     let text = name.as_str();
     let head = configuration(text, Vec::new());

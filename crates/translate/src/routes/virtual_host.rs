@@ -1,4 +1,4 @@
-//! One virtual host of sidecars: what requests for a host on a port meet (CONTRACT 2.7).
+//! One virtual host of sidecars: what requests for a host on a port meet.
 
 use std::sync::Arc;
 
