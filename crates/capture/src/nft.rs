@@ -1,6 +1,6 @@
 //! The nftables back end: a [`Ruleset`] as tables of nf_tables.
 //!
-//! Tables and chains have the names that Istio's nftables mode gives them (CONTRACT 6.6), all in family `inet`.
+//! Tables and chains have the names that Istio's nftables mode gives them, all in family `inet`.
 
 use ipnet::IpNet;
 

@@ -1,4 +1,5 @@
-//! From a configuration to rules (CONTRACT 6.4, 6.5: the order of the rules of one chain is part of the contract).
+//! From a configuration to rules. The order of the rules of one chain is that of `istio-iptables`, and part of what
+//! they mean.
 
 use std::net::IpAddr;
 

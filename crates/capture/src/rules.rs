@@ -45,7 +45,7 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// The chains; the names (CONTRACT 6.4, 6.6) are what people look for.
+/// The chains; their names, which are those of `istio-iptables`, are what people look for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChainName {
     /// What arrives, before it is routed. Entered by the kernel.

@@ -1,4 +1,4 @@
-//! An xDS node to a [`Proxy`] (CONTRACT 2.1).
+//! An xDS node to a [`Proxy`]: the four parts of its id (`type~ip~pod.namespace~domain`), and metadata by Istio's keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,4 +1,5 @@
-//! In which order one connection is told what it should have (DESIGN rule 5).
+//! In which order one connection is told what it should have : make before break, as the xDS protocol describes
+//! it for Envoy ("eventual consistency considerations"), with an acknowledgement between the steps.
 //!
 //! - endpoints go first and wait for nothing: an endpoint that is gone must not wait behind anything;
 //! - then clusters that are new or changed, each followed by its endpoints, changed or not (Envoy keeps it warming

@@ -3,7 +3,7 @@
 //! A state machine without I/O, clock or resources. Both transports speak to it: delta (the peer names what it adds and
 //! takes away) and state of the world (the peer repeats everything it wants).
 //!
-//! Rules (CONTRACT 2.3 and the xDS protocol):
+//! Rules (of the xDS protocol, and of the control planes that Envoys have been written against):
 //! - the first request of a stream starts the conversation, whatever its nonce: after a reconnect the old one is void;
 //! - an answer to anything but the last response is stale: its verdict is ignored. What a *delta* request subscribes or
 //!   unsubscribes is honoured all the same, since the peer will not say it again;

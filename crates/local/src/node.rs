@@ -1,4 +1,4 @@
-//! What a pod's proxy tells the control plane about itself (CONTRACT 2.1).
+//! What a pod's proxy tells the control plane about itself: node metadata by Istio's keys.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
