@@ -1,4 +1,4 @@
-//! In which order one connection is told what it should have : make before break, as the xDS protocol describes
+//! In which order one connection is told what it should have: make before break, as the xDS protocol describes
 //! it for Envoy ("eventual consistency considerations"), with an acknowledgement between the steps.
 //!
 //! - endpoints go first and wait for nothing: an endpoint that is gone must not wait behind anything;

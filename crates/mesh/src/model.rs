@@ -141,7 +141,7 @@ impl Protocol {
     }
 }
 
-/// How the endpoints of a service are found : ServiceEntry `resolution`, and what a Kubernetes Service amounts to.
+/// How the endpoints of a service are found: ServiceEntry `resolution`, and what a Kubernetes Service amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Resolution {
     /// Endpoints are known to the control plane: Kubernetes ClusterIP, ServiceEntry STATIC.

@@ -1,4 +1,4 @@
-//! From a destination as written to the cluster that it means : its port may be left out where the
+//! From a destination as written to the cluster that it means: its port may be left out where the
 //! service has one, and a host that nobody declared has a cluster name all the same.
 
 use std::sync::Arc;
