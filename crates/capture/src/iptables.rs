@@ -13,7 +13,7 @@ use crate::config::Interface;
 use crate::rules::{Action, ChainName, Family, Match, Owner, Protocol, Rule, Ruleset, State, TableKind};
 
 /// Marks rules in the kernel's chains as ours.
-const COMMENT: &str = "-m comment --comment ostro-capture";
+pub(crate) const COMMENT: &str = "-m comment --comment ostro-capture";
 /// Every chain that we may have made.
 const OWN_CHAINS: [ChainName; 8] = [
     ChainName::Inbound,
@@ -61,13 +61,9 @@ pub fn remove() -> Result<(), IptablesError> {
 }
 
 fn set(rules: Option<&Ruleset>) -> Result<(), IptablesError> {
-    for (family, [save, restore]) in PROGRAMS {
-        let saved = match run(save, &[], "") {
-            // A system without IPv6 has nothing to take away either.
-            Err(_) if family == Family::V6 && !rules.is_some_and(|rules| rules.ipv6) => continue,
-            saved => saved?,
-        };
+    for (family, saved) in save(rules.is_some_and(|rules| rules.ipv6))? {
         let text = script(rules, family, &saved);
+        let restore = if family == Family::V4 { "iptables-restore" } else { "ip6tables-restore" };
         if !text.is_empty() {
             run(restore, &["--noflush", "--wait"], &text)?;
         }
@@ -75,10 +71,16 @@ fn set(rules: Option<&Ruleset>) -> Result<(), IptablesError> {
     Ok(())
 }
 
-const PROGRAMS: [(Family, [&str; 2]); 2] = [
-    (Family::V4, ["iptables-save", "iptables-restore"]),
-    (Family::V6, ["ip6tables-save", "ip6tables-restore"]),
-];
+/// What there is now, by family. A system without IPv6 has nothing of it, unless it is wanted.
+pub(crate) fn save(ipv6: bool) -> Result<Vec<(Family, String)>, IptablesError> {
+    let mut saved = vec![(Family::V4, run("iptables-save", &[], "")?)];
+    match run("ip6tables-save", &[], "") {
+        Ok(text) => saved.push((Family::V6, text)),
+        Err(error) if ipv6 => return Err(error),
+        Err(_) => {}
+    }
+    Ok(saved)
+}
 
 fn run(program: &'static str, arguments: &[&str], input: &str) -> Result<String, IptablesError> {
     let failed = |source| IptablesError::Run { program, source };
@@ -149,14 +151,17 @@ pub fn script(rules: Option<&Ruleset>, family: Family, saved: &str) -> String {
 
 /// What is ours in one table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Ours {
-    chains: Vec<String>,
-    /// In the kernel's chains, without `-A`.
-    rules: Vec<String>,
+pub(crate) struct Ours {
+    /// Chains with our names.
+    pub chains: Vec<String>,
+    /// Rules in the kernel's chains, without `-A`.
+    pub rules: Vec<String>,
+    /// Rules in our chains, without `-A`.
+    pub own_rules: Vec<String>,
 }
 
 /// What is ours in what `iptables-save` printed, by table.
-fn ours(saved: &str) -> BTreeMap<&str, Ours> {
+pub(crate) fn ours(saved: &str) -> BTreeMap<&str, Ours> {
     let own = |name: &str| OWN_CHAINS.iter().any(|own| chain_name(*own) == name);
     let mut tables: BTreeMap<&str, Ours> = BTreeMap::new();
     let mut table = "";
@@ -171,7 +176,9 @@ fn ours(saved: &str) -> BTreeMap<&str, Ours> {
             let words: Vec<&str> = rule.split(' ').collect();
             let from_own = words.first().is_some_and(|chain| own(chain));
             let leads_to_own = words.windows(2).any(|pair| matches!(pair, ["-j", target] if own(target)));
-            if !from_own && (leads_to_own || rule.contains(COMMENT)) {
+            if from_own {
+                tables.entry(table).or_default().own_rules.push(rule.to_owned());
+            } else if leads_to_own || rule.contains(COMMENT) {
                 tables.entry(table).or_default().rules.push(rule.to_owned());
             }
         }
@@ -216,7 +223,8 @@ pub(crate) fn rule_text(rule: &Rule) -> String {
     words.join(" ")
 }
 
-fn match_text(condition: &Match) -> String {
+/// A condition.
+pub(crate) fn match_text(condition: &Match) -> String {
     match condition {
         Match::Protocol(protocol) => format!("-p {}", protocol_name(*protocol)),
         Match::Dport(port) => format!("--dport {port}"),
@@ -251,7 +259,8 @@ fn owner_text(owner: Owner, not: &str) -> String {
     }
 }
 
-fn action_text(action: Action) -> String {
+/// What happens.
+pub(crate) fn action_text(action: Action) -> String {
     match action {
         Action::Return => "-j RETURN".to_owned(),
         Action::Accept => "-j ACCEPT".to_owned(),

@@ -21,6 +21,7 @@
 
 pub mod config;
 pub mod iptables;
+mod iptables_check;
 pub mod netlink;
 pub mod nft;
 pub mod nft_text;
@@ -92,7 +93,15 @@ pub fn apply_by(backend: Backend, plan: &Plan) -> Result<(), ApplyError> {
 
 /// What in the calling thread's network namespace is not as the plan says, in words; nothing if the plan is in force.
 pub fn differences(plan: &Plan) -> Result<Vec<String>, ApplyError> {
-    let mut found = nft::differences(&plan.rules)?;
+    differences_by(Backend::Nft, plan)
+}
+
+/// The same, of what a back end has.
+pub fn differences_by(backend: Backend, plan: &Plan) -> Result<Vec<String>, ApplyError> {
+    let mut found = match backend {
+        Backend::Nft => nft::differences(&plan.rules)?,
+        Backend::Iptables => iptables_check::differences(&plan.rules)?,
+    };
     found.extend(routing::differences(plan)?);
     Ok(found)
 }

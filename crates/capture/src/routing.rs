@@ -111,6 +111,24 @@ pub fn differences(plan: &Plan) -> Result<Vec<String>, RoutingError> {
     Ok(found)
 }
 
+/// Has an interface of the calling thread's network namespace an IPv6 address that is good beyond its own network?
+/// Where none has, there is no IPv6 to capture.
+pub fn has_ipv6() -> Result<bool, RoutingError> {
+    let mut all = AddressMessage::default();
+    all.header.family = AddressFamily::Inet6;
+    let beyond = |address: &IpAddr| match address {
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && *v6 != INBOUND_SOURCE_V6,
+        IpAddr::V4(_) => false,
+    };
+    Ok(list(&Socket::open(None)?, &Message::GetAddress(all))?.iter().any(|found| match found {
+        Message::NewAddress(found) => found.attributes.iter().any(|attribute| match attribute {
+            AddressAttribute::Address(address) => beyond(address),
+            _ => false,
+        }),
+        _ => false,
+    }))
+}
+
 /// Make it; that it is there already is fine.
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 

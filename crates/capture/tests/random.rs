@@ -8,7 +8,7 @@ mod support;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use ostro_capture::{Backend, Plan, apply_by, differences, nft_text, remove_by};
+use ostro_capture::{Backend, Plan, apply_by, differences, differences_by, nft_text, remove_by};
 use proptest::prelude::*;
 use support::configs::config;
 use support::{Namespace, nft_list};
@@ -67,6 +67,10 @@ proptest! {
             apply_by(Backend::Iptables, &first).unwrap();
             apply_by(Backend::Iptables, &second).unwrap();
             let loaded = saved();
+            assert_eq!(differences_by(Backend::Iptables, &second).unwrap(), [""; 0]);
+            if first != second {
+                assert_ne!(differences_by(Backend::Iptables, &first).unwrap(), [""; 0]);
+            }
             apply_by(Backend::Iptables, &second).unwrap();
             assert_eq!(saved(), loaded);
             let fresh = Namespace::new().run(move || {

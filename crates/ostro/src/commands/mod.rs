@@ -5,6 +5,7 @@
 //! [`block_on`].
 
 mod apply;
+mod capture;
 mod common;
 mod control;
 mod delete;
@@ -32,6 +33,8 @@ pub enum Command {
     Control(control::Args),
     /// Checks files of Kubernetes and Istio objects without a mesh.
     Validate(validate::Args),
+    /// Shows, sets, checks and removes the rules that turn a pod's traffic to its proxy.
+    Capture(capture::Args),
     /// Walks through routing, faults and retries on a mesh of this machine (needs root).
     Demo(demo::Args),
     /// Runs a whole mesh on this machine, from files (needs root).
@@ -67,6 +70,7 @@ impl Command {
             Command::Control(args) => args.run(),
             Command::Doctor(args) => args.run(),
             Command::Validate(args) => args.run(),
+            Command::Capture(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Up(args) => args.run(),
             Command::Ps(args) => args.run(),
