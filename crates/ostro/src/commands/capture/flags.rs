@@ -346,9 +346,10 @@ mod tests {
         }
     }
 
+    /// Of arguments with one blank between; two blanks have an empty argument between them.
     fn config(arguments: &str) -> Config {
-        let cli =
-            Cli::try_parse_from(std::iter::once("x").chain(arguments.split_ascii_whitespace())).unwrap();
+        let arguments = arguments.split(' ').skip(usize::from(arguments.is_empty()));
+        let cli = Cli::try_parse_from(std::iter::once("x").chain(arguments)).unwrap();
         cli.flags.config(&here()).unwrap().0
     }
 

@@ -34,13 +34,17 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum Action {
+    // As with Istio's program, of a flag given twice the last one counts.
     /// Shows the rules and changes nothing.
+    #[command(args_override_self = true)]
     Plan(Rules),
     /// Brings the rules into force, in place of those of an earlier call. Doing it twice is doing it once.
+    #[command(args_override_self = true)]
     Apply(Apply),
     /// Takes the rules away.
     Remove(Remove),
     /// Says whether the rules in force are these, and what differs. Exit status 1 if something does.
+    #[command(args_override_self = true)]
     Check(Rules),
 }
 
