@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod chores;
+mod dist;
 mod setup;
 mod shell;
 mod tools;
@@ -57,6 +58,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Static programs and an archive of them, in `target/`; `packaging/build-image.sh` makes an image of it.
+    Dist,
     /// Formatting and lints, warnings denied.
     Lint,
     /// Licences, sources and duplicates of dependencies; advisories where their database can be fetched.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Chore::Up { args } => chores::ostro("up", &args),
         Chore::Conformance { dir, folders } => chores::conformance(&dir, &folders),
         Chore::Bench { name, args } => chores::bench(name, &args),
+        Chore::Dist => dist::dist(),
         Chore::Lint => chores::lint(),
         Chore::Deny => chores::deny(),
     };
