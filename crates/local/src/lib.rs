@@ -14,7 +14,8 @@
 //! * [`services`]: addresses and endpoints of services, given the pods; [`dns`]: names, and who answers for them;
 //! * [`place`], [`link`], [`capture`]: namespaces, their interfaces, their rules;
 //! * [`pod`]: what is in a pod; [`life`]: in which order it lives, [`container`] and [`probe`]: how each of its
-//!   containers does, [`jobs`]: which are due; [`env`]: what they are started with;
+//!   containers does, [`jobs`]: which are due; [`env`]: what they are started with,
+//!   [`volumes`] and [`token`]: the files they find;
 //! * [`programs`], [`looks`], [`logs`]: processes, probes made, what is written;
 //! * [`control`]: the control plane process; [`expose`]: the way in from the host;
 //! * [`cluster`]: the files that tell the control plane about pods;
@@ -60,8 +61,10 @@ pub mod select;
 pub mod services;
 pub mod similar;
 pub mod status;
+pub mod token;
 pub mod tools;
 pub mod up;
 pub mod view;
 mod vips;
+mod volumes;
 pub mod wishes;

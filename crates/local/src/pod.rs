@@ -26,6 +26,8 @@ use crate::plan::{PodName, PodPlan, Proxy, Run};
 use crate::probe::Probes;
 use crate::programs::Programs;
 use crate::status::{Environments, Role};
+use crate::token::Issuer;
+use crate::volumes::{self, VolumeError, Volumes};
 use crate::{dns, logs, node, rules};
 
 /// Time between SIGTERM and SIGKILL of a program whose manifest names none. Shorter than Kubernetes' 30 s: who scales
@@ -47,6 +49,8 @@ pub struct Settings {
     pub host_dns: ResolvConf,
     /// How long a proxy that goes away lets requests end.
     pub drain: Duration,
+    /// What signs tokens.
+    pub issuer: Arc<Issuer>,
     /// Who everything runs as.
     pub identity: Identity,
 }
@@ -82,6 +86,9 @@ pub enum Unfit {
     /// Something it refers to.
     #[error(transparent)]
     Missing(#[from] Missing),
+    /// What it mounts.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// A probe that makes no sense.
     #[error("{0}")]
     Probe(String),
@@ -102,6 +109,7 @@ pub struct Outfit {
     containers: Vec<Container>,
     processes: Vec<(String, Process)>,
     envoy: Option<Envoy>,
+    volumes: Volumes,
 }
 
 impl Outfit {
@@ -113,7 +121,8 @@ impl Outfit {
         ip: Ipv4Addr,
         uid: &str,
     ) -> Result<Self, Unfit> {
-        let mut outfit = Self { containers: Vec::new(), processes: Vec::new(), envoy: None };
+        let mut outfit =
+            Self { containers: Vec::new(), processes: Vec::new(), envoy: None, volumes: Volumes::default() };
         if plan.proxy != Proxy::None {
             outfit.add_proxy(settings, plan);
         }
@@ -125,6 +134,7 @@ impl Outfit {
             let process = process(settings.identity, &facts, (index, run))?;
             outfit.processes.push((run.container.name.clone(), process));
         }
+        outfit.volumes = volumes::of(&facts, &settings.issuer)?;
         Ok(outfit)
     }
 
@@ -227,12 +237,13 @@ impl Pod {
         reports: mpsc::Sender<Report>,
     ) -> Result<Self, PodError> {
         let dir = settings.dir(&plan.name);
-        prepare(&dir, plan, settings, ip)?;
+        prepare(&dir, plan, settings, &outfit.volumes, ip)?;
         let furniture = Furniture {
             dir: dir.clone(),
             envoy: settings.envoy.clone(),
             programs: programs(plan, settings),
             hostname: plan.host_name().to_owned(),
+            mounts: outfit.volumes.mounts.clone(),
         };
         let name = plan.name.name.clone();
         // Making namespaces blocks the thread that does it.
@@ -254,7 +265,7 @@ impl Pod {
         let told = tell(plan.name.clone(), board.subscribe(), reports);
         place.spawn(watching.clone().run_until_cancelled_owned(told));
         let env = Arc::new(outfit.env());
-        let Outfit { containers, processes, envoy } = outfit;
+        let Outfit { containers, processes, envoy, .. } = outfit;
         let world = Programs::new(processes, envoy, IpAddr::V4(ip), Inside::file(logs::DIRECTORY));
         let life = Life { world, containers, board: board.clone() };
         let ended = place.spawn(life.run(stop.clone()));
@@ -308,7 +319,13 @@ async fn tell(pod: PodName, mut state: watch::Receiver<PodState>, reports: mpsc:
     }
 }
 
-fn prepare(dir: &Path, plan: &PodPlan, settings: &Settings, ip: Ipv4Addr) -> Result<(), PodError> {
+fn prepare(
+    dir: &Path,
+    plan: &PodPlan,
+    settings: &Settings,
+    volumes: &Volumes,
+    ip: Ipv4Addr,
+) -> Result<(), PodError> {
     let fail = |path: &Path| {
         let path = path.to_owned();
         move |source| PodError::File { path, source }
@@ -319,6 +336,7 @@ fn prepare(dir: &Path, plan: &PodPlan, settings: &Settings, ip: Ipv4Addr) -> Res
         _ => {}
     }
     fs::create_dir_all(dir.join(logs::DIRECTORY)).map_err(fail(dir))?;
+    furnish::write(dir, volumes).map_err(fail(dir))?;
     let addresses = addresses(ip);
     let bootstrap = node::bootstrap(plan, ip, settings.xds, settings.identity.mark()).to_json();
     for (name, text) in [

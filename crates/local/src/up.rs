@@ -28,6 +28,7 @@ use crate::place::Place;
 use crate::pod::Settings;
 use crate::runner::Runner;
 use crate::status::{self, Status};
+use crate::token::{Issuer, TokenError};
 use crate::wishes::{ServicePort, Wishes};
 
 /// How long the start waits for the control plane to listen.
@@ -90,6 +91,9 @@ pub enum UpError {
     /// Another mesh uses the state directory.
     #[error("{0} is in use by another mesh; choose another with --state-dir")]
     InUse(PathBuf),
+    /// No key to sign tokens with.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// No namespaces: no root, or no kernel support.
     #[error("cannot make network namespaces: {0} (`ostro up` needs root)")]
     Place(#[source] io::Error),
@@ -204,6 +208,7 @@ impl Mesh {
             xds: control::xds(),
             host_dns: ResolvConf::parse(&fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
             drain: options.drain,
+            issuer: Arc::new(Issuer::open(&state.join("issuer"))?),
             identity: Identity::of_process(),
         };
         let (tell, status) = watch::channel(Status::default());

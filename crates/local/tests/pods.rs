@@ -197,3 +197,47 @@ async fn nothing_of_a_pod_stays() {
     assert!(state.is_empty() || state.contains(") Z "), "{state}");
     running.mesh.end().await;
 }
+
+/// At paths that the machine has and at such as it has not, without a trace on the machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn volumes_are_where_they_are_wanted() {
+    let data = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {color: blue}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: login}\nstringData: {password: hunter2}\n";
+    let spec = format!(
+        r#"  volumes:
+  - {{name: settings, configMap: {{name: settings}}}}
+  - {{name: login, secret: {{secretName: login}}}}
+  - {{name: work, emptyDir: {{}}}}
+  - {{name: about, downwardAPI: {{items: [{{path: labels, fieldRef: {{fieldPath: metadata.labels}}}}]}}}}
+  initContainers:
+  - {{name: fill, image: sh, args: ["echo filled > /ostro-test-work/file"], volumeMounts: [{{name: work, mountPath: /ostro-test-work}}]}}
+  containers:
+  - name: main
+    image: sh
+    args: ["cat /ostro-test-work/file /etc/ostro-test/deep/color /opt/ostro-test/password; grep app= /ostro-test-about/labels; test -r /etc/passwd && test -d /proc/self && test -w /dev/null && echo there; echo x 2>/dev/null > /etc/ostro-test/deep/color || echo kept; cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; echo; tr . '\n' < /var/run/secrets/kubernetes.io/serviceaccount/token | wc -l; {RUNS}"]
+    volumeMounts:
+    - {{name: work, mountPath: /ostro-test-work}}
+    - {{name: settings, mountPath: /etc/ostro-test/deep}}
+    - {{name: login, mountPath: /opt/ostro-test/password, subPath: password}}
+    - {{name: about, mountPath: /ostro-test-about}}
+  - {{name: other, image: sh, args: ["exec 2>&1; cat /ostro-test-work/file; {RUNS}"], volumeMounts: [{{name: work, mountPath: /ostro-test-work}}]}}"#
+    );
+    let running = Running::start(&[pod("files", &spec), data.to_owned()].concat()).await;
+    let up = running.until("files", |pod| pod.ready).await;
+    let lines = async {
+        let mut follow = running.log(&up, "main").follow(None).unwrap();
+        let mut text = String::new();
+        while text.lines().count() < 6 {
+            text.push_str(&String::from_utf8(follow.next().await.unwrap().unwrap()).unwrap());
+        }
+        text
+    };
+    let text = tokio::time::timeout(PATIENCE, lines).await.unwrap_or_else(|_| running.said(&up, "main"));
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    // A ConfigMap's value has no end of line of its own.
+    assert_eq!(lines, ["filled", "bluehunter2app=\"files\"", "there", "kept", "default", "2"], "{text}");
+    assert_eq!(running.said(&up, "other"), "filled\n");
+    for path in ["/ostro-test-work", "/etc/ostro-test", "/opt/ostro-test", "/ostro-test-about"] {
+        assert!(!std::path::Path::new(path).exists(), "{path}");
+    }
+    running.mesh.end().await;
+}
