@@ -26,6 +26,13 @@ fn truth(value: bool) -> Answer {
     if value { yes() } else { no() }
 }
 
+/// The proxy's own words as an answer. Words that are too long, or new when the table of names is full
+/// (`ostro_names::limits`), count as none: a peer does not make the table grow past its bound, and since generators see
+/// nothing but answers, all whose words are dropped get the same.
+fn said(words: &str) -> Answer {
+    Name::try_new(words).unwrap_or_default()
+}
+
 /// Answers `question` for `proxy`, naming to `note` every key that the answer depends on.
 pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dyn FnMut(Key)) -> Answer {
     match question {
@@ -34,10 +41,10 @@ pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dy
             ProxyKind::Router => "router",
         }),
         Attr::Namespace => Name::new(proxy.namespace.as_str()),
-        Attr::DnsDomain => Name::new(&proxy.dns_domain),
+        Attr::DnsDomain => said(&proxy.dns_domain),
         Attr::Addresses => {
             let texts: Vec<String> = proxy.addresses.iter().map(ToString::to_string).collect();
-            Name::new(&texts.join(","))
+            said(&texts.join(","))
         }
         Attr::Families => {
             let mut families = String::new();
@@ -51,15 +58,15 @@ pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dy
         }
         Attr::Locality => {
             let place = &proxy.locality;
-            Name::new(&format!("{}/{}/{}", place.region, place.zone, place.subzone))
+            said(&format!("{}/{}/{}", place.region, place.zone, place.subzone))
         }
         Attr::LabelsContain(labels) => {
             truth(labels.iter().all(|(key, value)| proxy.labels.get(key) == Some(value)))
         }
         Attr::Extension(name) => truth(proxy.extensions.contains(*name)),
-        Attr::Label(key) => Name::new(proxy.labels.get(key).map_or("", String::as_str)),
+        Attr::Label(key) => said(proxy.labels.get(key).map_or("", String::as_str)),
         Attr::Lacks(name) => truth(!proxy.extensions.is_empty() && !proxy.extensions.contains(*name)),
-        Attr::Metadata(key) => Name::new(proxy.metadata.get(*key).map_or("", String::as_str)),
+        Attr::Metadata(key) => said(proxy.metadata.get(*key).map_or("", String::as_str)),
         Attr::In(namespaces) => truth(namespaces.contains(&proxy.namespace)),
         Attr::HostScope => {
             note(Key::NamespaceHosts(proxy.namespace));
@@ -92,7 +99,7 @@ pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dy
             };
             let own: Vec<String> =
                 proxy.addresses.iter().filter(|a| serves(a)).map(ToString::to_string).collect();
-            Name::new(&own.join(","))
+            said(&own.join(","))
         }
         Attr::ServiceScope(host) => {
             note(Key::Services(*host));

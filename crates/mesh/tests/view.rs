@@ -89,3 +89,15 @@ fn who_knows_the_namespace_learns_nothing_more_from_questions_about_it() {
     // The keys that the answers were derived from are noted all the same.
     assert!(reads.keys.contains(&Key::NamespaceHosts(Namespace::new("a")).id()));
 }
+
+#[test]
+fn words_of_a_proxy_that_are_too_long_count_as_none() {
+    let snapshot = snapshot("");
+    let mut proxy = proxy("a");
+    let long = "x".repeat(ostro_names::limits::NAME_BYTES + 1);
+    proxy.labels = [("long".to_owned(), long.clone()), ("short".to_owned(), "y".to_owned())].into();
+    proxy.metadata.insert("LONG".to_owned(), long.clone());
+    let view = View::new(&snapshot, &proxy);
+    assert_eq!((view.label("long"), view.metadata("LONG"), view.label("short")), ("", "", "y"));
+    assert_eq!(ostro_names::Name::lookup(&long), None);
+}
