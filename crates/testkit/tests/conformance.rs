@@ -70,3 +70,17 @@ fn a_folder_without_cases_is_not_a_success() {
     assert_eq!(report.broken.len(), 2);
     assert!(!report.is_good(&later));
 }
+
+#[test]
+fn capture_rules_are_judged_by_what_packets_meet() {
+    let later = Later::default();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let report = run(&dir, &["capture".to_owned()], &later);
+    assert_eq!(report.broken, Vec::<String>::new());
+    let verdict = |name: &str| &case(&report, &format!("capture/sidecar-iptables/{name}")).verdict;
+    assert_eq!(*verdict("equal"), Verdict::Passed, "other rules that do the same");
+    let Verdict::Failed(why) = verdict("another port") else { panic!() };
+    assert!(why[0].contains("expected \"pod at ") && why[0].contains("(listener 15006)"), "{why:?}");
+    assert!(why[0].contains("got \"pod at ") && why[0].contains("(listener 15001)"), "{why:?}");
+    assert_eq!(*verdict("a setting from the future"), Verdict::NotRead("setting BRAND_NEW".to_owned()));
+}

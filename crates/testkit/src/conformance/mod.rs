@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+pub use capture::disagreements as capture_disagreements;
 pub use later::Later;
 
 /// Folders that have a runner, in the order they run by default.

@@ -12,9 +12,10 @@ mod golden;
 mod probe;
 mod world;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use ostro_capture::{Backend, Plan};
+use ostro_capture::{Backend, Config, Plan};
 
 use super::{Case, Verdict};
 use case::{RuleCase, Subject};
@@ -42,6 +43,22 @@ fn judge(case: &RuleCase) -> Verdict {
         Ok(differences) => Verdict::Failed(differences),
         Err(error) => Verdict::Failed(vec![error]),
     }
+}
+
+/// What becomes of packets under rules by one back end and not under those by the other, for a configuration.
+pub fn disagreements(config: &Config) -> Result<Vec<String>, String> {
+    let subject = Subject { config: config.clone(), groups: BTreeMap::new() };
+    let plan = Plan::new(config).map_err(|e| e.to_string())?;
+    let map = Map::new(config);
+    let probes = probe::table(config, &map);
+    let world = |backend| {
+        let plan = plan.clone();
+        World::new(&map, &subject, move || ostro_capture::apply_by(backend, &plan).map_err(|e| e.to_string()))
+    };
+    let (nft, iptables) = (world(Backend::Nft)?, world(Backend::Iptables)?);
+    let expected = probe::run(&iptables, &probes)?;
+    let got = probe::run(&nft, &probes)?;
+    differ(Backend::Nft, &probes, &expected, &got, &iptables, &nft)
 }
 
 /// What differs between the golden rules and ours.
