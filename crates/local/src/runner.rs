@@ -560,7 +560,7 @@ impl Runner {
             workload: running.plan.workload.1.clone(),
             kind: running.plan.workload.0.as_str().to_owned(),
             ip: running.ip,
-            ip6: None,
+            ip6: link::has_ipv6().then(|| link::v6(running.ip)),
             proxy: running.plan.proxy,
             ready: running.ready() && running.pod().is_some(),
             terminating: running.terminating(),
