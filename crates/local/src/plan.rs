@@ -15,6 +15,8 @@ use crate::status::Role;
 pub const REPLICAS_MAX: u32 = 100;
 /// Says whether a pod gets a sidecar; a label or an annotation.
 const INJECT: &str = "sidecar.istio.io/inject";
+/// Says which proxy stands beside a pod: `envoy` (as without it), or `none`. An annotation.
+const PROXY: &str = "ostro.dev/proxy";
 const HASH_LABEL: &str = "pod-template-hash";
 const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
 const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
@@ -152,6 +154,14 @@ pub enum PlanError {
         /// As written.
         asked: u32,
     },
+    /// No such proxy.
+    #[error("{workload}: {PROXY} is `{asked}`; allowed: envoy, none; its pods get envoy")]
+    Proxy {
+        /// Which workload, and where it was written.
+        workload: String,
+        /// As written.
+        asked: String,
+    },
 }
 
 /// The pods of `objects`, and what could not be planned.
@@ -200,6 +210,9 @@ fn plan_workload(
     let workload = format!("{}: {}", object.origin, object.key());
     if wanted > REPLICAS_MAX {
         errors.push(PlanError::Replicas { workload: workload.clone(), asked: wanted });
+    }
+    if let Some(asked) = meta.annotations.get(PROXY).filter(|proxy| !["envoy", "none"].contains(&proxy.as_str())) {
+        errors.push(PlanError::Proxy { workload: workload.clone(), asked: asked.clone() });
     }
     let mut gateway = false;
     let mut runs = Vec::new();
@@ -302,6 +315,9 @@ fn pod_labels(object: &Object, meta: &TemplateMeta, hash: &str) -> BTreeMap<Stri
 }
 
 fn injected(meta: &TemplateMeta) -> bool {
+    if let Some(proxy) = meta.annotations.get(PROXY) {
+        return proxy != "none";
+    }
     let says = meta.labels.get(INJECT).or_else(|| meta.annotations.get(INJECT));
     says.is_none_or(|value| value != "false")
 }
@@ -430,5 +446,16 @@ mod tests {
             workload.template.metadata.annotations.insert(INJECT.into(), "false".into());
         }
         assert!(plan([&plain], &images()).0.values().all(|pod| pod.proxy == Proxy::None));
+        for (asked, proxy, complaints) in
+            [("none", Proxy::None, 0), ("envoy", Proxy::Sidecar, 0), ("other", Proxy::Sidecar, 1)]
+        {
+            let mut chosen = deployment("web", "x/web", None);
+            if let Spec::Workload(workload) = &mut chosen.spec {
+                workload.template.metadata.annotations.insert(PROXY.into(), asked.into());
+            }
+            let (pods, errors) = plan([&chosen], &images());
+            assert!(pods.values().all(|pod| pod.proxy == proxy), "{asked}");
+            assert_eq!(errors.len(), complaints, "{asked}");
+        }
     }
 }

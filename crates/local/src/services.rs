@@ -46,6 +46,24 @@ pub struct Known<'a> {
     pub(crate) service: &'a Service,
 }
 
+impl Known<'_> {
+    /// Its namespace.
+    pub fn namespace(&self) -> &'static str {
+        self.namespace
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its ports that take connections.
+    pub fn tcp_ports(&self) -> Vec<u16> {
+        let tcp = |port: &&ServicePort| port.protocol == TransportProtocol::Tcp;
+        self.service.ports.iter().filter(tcp).map(|port| port.port).collect()
+    }
+}
+
 /// The services among `objects`, by namespace and name.
 pub fn services<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Vec<Known<'a>> {
     let mut known: Vec<Known<'a>> = objects

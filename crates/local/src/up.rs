@@ -103,11 +103,13 @@ pub enum UpError {
     /// No way out of them.
     #[error(transparent)]
     Egress(#[from] EgressError),
-    /// A port of the host.
-    #[error("cannot listen on {address}: {source}")]
+    /// A port of the host. The user's to mend.
+    #[error("{}", listen_text(*.address, .option, .source))]
     Listen {
         /// Which.
         address: SocketAddr,
+        /// The option that chooses another; empty if none does.
+        option: String,
         /// Why.
         source: io::Error,
     },
@@ -117,9 +119,28 @@ pub enum UpError {
 }
 
 impl UpError {
-    /// True if it is this machine that lacks something, so that `ostro doctor` can tell more.
+    /// True if it is this machine that lacks something, so that `ostro doctor` can tell more. (Of a port that is
+    /// taken the error itself says what to do.)
     pub fn is_machines(&self) -> bool {
-        matches!(self, Self::Place(_) | Self::Link(_) | Self::Listen { .. })
+        matches!(self, Self::Place(_) | Self::Link(_))
+    }
+}
+
+fn listen_text(address: SocketAddr, option: &str, source: &io::Error) -> String {
+    let port = address.port();
+    let choose = match option {
+        "" => String::new(),
+        option => format!("\n  take another port:   {option} (0: any that is free)"),
+    };
+    match source.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "port {port} of {} is taken by another program\n  see which:           ss -ltnp 'sport = :{port}'{choose}",
+            address.ip()
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("port {port} of {} is not for ordinary users (below 1024){choose}", address.ip())
+        }
+        _ => format!("cannot listen on {address}: {source}{choose}"),
     }
 }
 
@@ -151,12 +172,13 @@ impl Mesh {
         link::ground(&mesh).await?;
         egress::open(&mesh).await?;
         let (targets, ingress_targets) = watch::channel(Vec::new());
-        let listen = |address, targets| {
-            expose(&mesh, address, targets).map_err(|source| UpError::Listen { address, source })
+        let listen = |address: SocketAddr, option: String, targets| {
+            expose(&mesh, address, targets).map_err(|source| UpError::Listen { address, option, source })
         };
-        let ingress = listen(options.ingress, ingress_targets)?;
+        let any = |option: &str| format!("{option} 127.0.0.1:0");
+        let ingress = listen(options.ingress, any("--ingress"), ingress_targets)?;
         let (_, control_targets) = watch::channel(vec![(GATEWAY, control::HTTP_PORT)]);
-        let control_http = listen(options.control_http, control_targets)?;
+        let control_http = listen(options.control_http, any("--control-http"), control_targets)?;
 
         let (names, zone) = watch::channel(Arc::default());
         let host = tokio::runtime::Handle::current();
@@ -164,13 +186,17 @@ impl Mesh {
         addresses.extend(link::has_ipv6().then_some(IpAddr::V6(link::GATEWAY6)));
         let name_server = dns::serve(&mesh, host, addresses, zone, RESOLV_CONF.into());
         let dns_address = SocketAddr::from((GATEWAY, dns::PORT));
-        name_server.await.map_err(|source| UpError::Listen { address: dns_address, source })?;
+        name_server.await.map_err(|source| UpError::Listen {
+            address: dns_address,
+            option: String::new(),
+            source,
+        })?;
         let mut exposed = Vec::new();
         let mut wished = Vec::new();
         for (address, to) in options.expose {
             let (targets, receiver) = watch::channel(Vec::new());
-            let address = listen(address, receiver)?;
             let ServicePort { namespace, service, port } = to.clone();
+            let address = listen(address, format!("--expose 0:{service}.{namespace}:{port}"), receiver)?;
             exposed.push(view::Exposed { address, namespace, service, port });
             wished.push((to, targets));
         }

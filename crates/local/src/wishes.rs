@@ -5,13 +5,15 @@
 //! the scale was made: whoever edits the file means it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use ostro_api::{Object, ObjectKey, Spec};
 use tokio::sync::watch;
 
 use crate::services::{self, Known, Live};
+use crate::{ingress, similar};
 
 /// Objects in force, by key.
 pub type InForce = Arc<BTreeMap<ObjectKey, Arc<Object>>>;
@@ -76,6 +78,131 @@ pub struct ServicePort {
     pub service: String,
     /// The port it has there.
     pub port: u16,
+}
+
+/// What a user asks to be reached from the host: `[ADDRESS:]HOST_PORT:SERVICE[.NAMESPACE]:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expose {
+    /// Where on the host; port 0 means one that is free.
+    pub host: SocketAddr,
+    /// Which service.
+    pub service: String,
+    /// Of the service; unsaid it is found by its name.
+    pub namespace: Option<String>,
+    /// The service's port.
+    pub port: u16,
+}
+
+/// Why a service cannot be exposed. The user's to mend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExposeError {
+    /// Not of the form.
+    #[error(
+        "write HOST_PORT:SERVICE[.NAMESPACE]:PORT, such as 8080:istio-ingressgateway:80 or \
+         127.0.0.1:0:reviews.shop:9080 (HOST_PORT 0: any that is free)"
+    )]
+    Form,
+    /// No service of that name.
+    #[error("no Service `{service}`{place}{hint}{listed}")]
+    Service {
+        /// As typed.
+        service: String,
+        /// ` in namespace X`, or nothing.
+        place: String,
+        /// `; did you mean X?`, or nothing.
+        hint: String,
+        /// What there is, if there is no hint.
+        listed: String,
+    },
+    /// Several of that name.
+    #[error("Service `{service}` is in several namespaces; write one of: {}", list.join(", "))]
+    Several {
+        /// As typed.
+        service: String,
+        /// With their namespaces.
+        list: Vec<String>,
+    },
+    /// It has no such port.
+    #[error("Service `{service}` has no port {port}; its ports: {}", ports.join(", "))]
+    Port {
+        /// As typed.
+        service: String,
+        /// As typed.
+        port: u16,
+        /// What it has.
+        ports: Vec<String>,
+    },
+}
+
+impl FromStr for Expose {
+    type Err = ExposeError;
+
+    fn from_str(text: &str) -> Result<Self, ExposeError> {
+        let mut parts = text.rsplitn(3, ':');
+        let (port, service, host) = (parts.next(), parts.next(), parts.next());
+        let (Some(port), Some(service), Some(host)) = (port, service, host) else {
+            return Err(ExposeError::Form);
+        };
+        let host = match host.parse::<u16>() {
+            Ok(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            Err(_) => host.parse().map_err(|_| ExposeError::Form)?,
+        };
+        let (service, namespace) = match service.split_once('.') {
+            Some((service, namespace)) => (service, Some(namespace.to_owned())),
+            None => (service, None),
+        };
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(ExposeError::Form)?;
+        if service.is_empty() || namespace.as_deref() == Some("") {
+            return Err(ExposeError::Form);
+        }
+        Ok(Self { host, service: service.to_owned(), namespace, port })
+    }
+}
+
+impl Expose {
+    /// The service's port that is meant, of the services that there will be: those of the files, and the ingress
+    /// gateway that a mesh brings by itself.
+    pub fn resolve(&self, objects: &[Arc<Object>]) -> Result<(SocketAddr, ServicePort), ExposeError> {
+        let own: Vec<Object> = ingress::objects();
+        let known = services::services(objects.iter().map(AsRef::as_ref).chain(&own));
+        let near: Vec<&Known<'_>> = known
+            .iter()
+            .filter(|known| self.namespace.as_ref().is_none_or(|namespace| known.namespace() == namespace))
+            .collect();
+        let mut found: Vec<&Known<'_>> =
+            near.iter().filter(|known| known.name() == self.service).copied().collect();
+        found.dedup_by_key(|known| (known.namespace(), known.name()));
+        let service = match found.as_slice() {
+            [one] => one,
+            [] => return Err(self.unknown(&near)),
+            several => match several.iter().find(|known| known.namespace() == "default") {
+                Some(one) => one,
+                None => {
+                    let list = several.iter().map(|known| format!("{}.{}", known.name(), known.namespace()));
+                    return Err(ExposeError::Several { service: self.service.clone(), list: list.collect() });
+                }
+            },
+        };
+        let ports = service.tcp_ports();
+        if !ports.contains(&self.port) {
+            let ports = ports.iter().map(ToString::to_string).collect();
+            return Err(ExposeError::Port { service: self.service.clone(), port: self.port, ports });
+        }
+        let namespace = service.namespace().to_owned();
+        Ok((self.host, ServicePort { namespace, service: self.service.clone(), port: self.port }))
+    }
+
+    fn unknown(&self, near: &[&Known<'_>]) -> ExposeError {
+        let hint = similar::did_you_mean(&self.service, near.iter().map(|known| known.name()));
+        let names: Vec<String> =
+            near.iter().map(|known| format!("\n  {}.{}", known.name(), known.namespace())).collect();
+        ExposeError::Service {
+            service: self.service.clone(),
+            place: self.namespace.as_ref().map(|ns| format!(" in namespace {ns}")).unwrap_or_default(),
+            listed: if hint.is_empty() { names.concat() } else { String::new() },
+            hint,
+        }
+    }
 }
 
 /// The runner's end of it all.
@@ -147,6 +274,31 @@ mod tests {
         let parsed = ostro_api::parse_file("a.yaml", text.as_bytes());
         assert_eq!(parsed.complaints, []);
         Arc::new(parsed.objects.into_iter().next().unwrap())
+    }
+
+    #[test]
+    fn what_is_exposed_is_written_so() {
+        let expose = |text: &str| text.parse::<Expose>();
+        let full = expose("127.0.0.2:0:web.shop:80").unwrap();
+        assert_eq!(full.host, "127.0.0.2:0".parse().unwrap());
+        assert_eq!((full.service.as_str(), full.namespace.as_deref(), full.port), ("web", Some("shop"), 80));
+        assert_eq!(expose("[::1]:8080:web:80").unwrap().host, "[::1]:8080".parse().unwrap());
+        for bad in ["8080", "web:80", "8080:web", "8080::80", "x:web:80", "8080:web:0", "8080:web.:80", "99999:web:80"] {
+            assert_eq!(expose(bad), Err(ExposeError::Form), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_exposed_has_to_be_there() {
+        let text = "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{port: 80}]}}";
+        let objects: Vec<Arc<Object>> =
+            ostro_api::parse_file("a.yaml", text.as_bytes()).objects.into_iter().map(Arc::new).collect();
+        let resolve = |text: &str| text.parse::<Expose>().unwrap().resolve(&objects);
+        assert_eq!(resolve("0:web:80").unwrap().1.namespace, "shop");
+        assert_eq!(resolve("0:istio-ingressgateway:80").unwrap().1.namespace, "istio-system");
+        assert!(matches!(resolve("0:web:81"), Err(ExposeError::Port { .. })));
+        assert!(matches!(resolve("0:web.other:80"), Err(ExposeError::Service { .. })));
+        assert!(resolve("0:wep:80").unwrap_err().to_string().contains("did you mean `web`?"));
     }
 
     #[test]

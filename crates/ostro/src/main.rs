@@ -15,6 +15,12 @@ use std::process::ExitCode;
 /// A service mesh that speaks Istio's API and Envoy's xDS.
 #[derive(Parser, Debug)]
 #[command(name = "ostro", version, about, propagate_version = true)]
+#[command(after_help = "\
+Examples:
+  ostro demo                                           what a mesh is for, on this machine
+  ostro up -f shop/                                    a mesh from your own files
+  ostro run --name a --port http:8080 -- ./server      a program in a mesh, with no YAML
+  ostro ps                                             what runs in it")]
 struct Cli {
     #[command(flatten)]
     log: log::LogArgs,

@@ -67,7 +67,7 @@ pub enum ClientError {
         owner: u32,
     },
     /// It refused. Its words.
-    #[error("{}", refusal_text(.0))]
+    #[error("{0}")]
     Refused(view::Refusal),
     /// The connection broke.
     #[error("the mesh's answer broke off: {0}")]
@@ -96,10 +96,6 @@ fn whose(owner: u32) -> String {
 
 fn sudo(owner: u32) -> String {
     if owner == 0 { "sudo".to_owned() } else { format!("sudo -u '#{owner}'") }
-}
-
-fn refusal_text(refusal: &view::Refusal) -> String {
-    refusal.details.iter().fold(refusal.error.clone(), |text, detail| format!("{text}\n  {detail}"))
 }
 
 fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {

@@ -1,5 +1,6 @@
 //! What is said over the socket, as JSON. Stable within a version: fields are added, never changed.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -238,6 +239,13 @@ pub struct Refusal {
     /// One by one; empty if the sentence says all.
     #[serde(default)]
     pub details: Vec<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)?;
+        self.details.iter().try_for_each(|detail| write!(f, "\n  {detail}"))
+    }
 }
 
 impl From<&Status> for Pods {

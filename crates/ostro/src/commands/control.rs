@@ -9,6 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Options of `ostro control`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ostro control -f shop/ --state-dir /var/lib/ostro
+  ostro control -f shop/ --xds 127.0.0.1:15010 --http 127.0.0.1:15014")]
 pub struct Args {
     /// Files and directories of Kubernetes and Istio objects, followed for changes.
     #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "PATH")]

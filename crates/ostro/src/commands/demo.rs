@@ -19,6 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Options of `ostro demo`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ostro demo                         walks through it, and stays until Ctrl-C
+  ostro demo --check                 walks through it and ends
+  ostro demo --ingress 127.0.0.1:8080")]
 pub struct Args {
     /// Walk through routing, faults and retries instead, and end; exit status 0 only if every step held.
     #[arg(long)]

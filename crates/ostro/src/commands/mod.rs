@@ -14,6 +14,7 @@ mod doctor;
 mod down;
 mod exec;
 mod ps;
+mod run;
 mod scale;
 mod up;
 mod validate;
@@ -35,10 +36,12 @@ pub enum Command {
     Validate(validate::Args),
     /// Shows, sets, checks and removes the rules that turn a pod's traffic to its proxy.
     Capture(capture::Args),
-    /// Walks through routing, faults and retries on a mesh of this machine (needs root).
+    /// Walks through routing, faults and retries on a mesh of this machine.
     Demo(demo::Args),
-    /// Runs a whole mesh on this machine, from files (needs root).
+    /// Runs a whole mesh on this machine, from files.
     Up(up::Args),
+    /// Runs a program in a mesh, with no YAML.
+    Run(run::Args),
     /// Lists the pods of a mesh, or the meshes that run.
     Ps(ps::Args),
     /// Runs a program in a pod.
@@ -59,7 +62,7 @@ impl Command {
     /// What is logged if nothing else is asked for. A mesh on this machine tells its story by itself.
     pub fn log_filter(&self) -> &'static str {
         match self {
-            Command::Up(_) | Command::Demo(_) => "warn",
+            Command::Up(_) | Command::Run(_) | Command::Demo(_) => "warn",
             _ => "info",
         }
     }
@@ -73,6 +76,7 @@ impl Command {
             Command::Capture(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Up(args) => args.run(),
+            Command::Run(args) => args.run(),
             Command::Ps(args) => args.run(),
             Command::Exec(args) => args.run(),
             Command::Apply(args) => args.run(),
@@ -102,4 +106,11 @@ pub fn report(error: &(dyn Error + 'static)) {
 /// Runs a future to its end on a new multi-threaded runtime.
 pub fn block_on<F: Future<Output = Outcome>>(future: F) -> Outcome {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}
+
+/// Runs a future to its end on the calling thread, without any other.
+pub fn block_on_here<T>(
+    future: impl Future<Output = Result<T, Box<dyn Error + Send + Sync>>>,
+) -> Result<T, Box<dyn Error + Send + Sync>> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }

@@ -1,7 +1,10 @@
-//! `ostro up`: a whole mesh on this machine, from files.
+//! `ostro up`: a whole mesh on this machine, from files; and what else brings a mesh up in the foreground.
 
+use super::common::path_problem;
 use super::doctor::{self, explain};
 use super::{Outcome, report};
+use ostro_api::Object;
+use ostro_local::api::view;
 use ostro_local::doctor::Wants;
 use ostro_local::images::Images;
 use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
@@ -10,15 +13,26 @@ use ostro_local::tools::Tools;
 use ostro_local::up::{Mesh, Options};
 use ostro_local::view::live::{Form, Show};
 use ostro_local::view::terminal::Remembered;
+use ostro_local::wishes::Expose;
+use ostro_sources::check::check;
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Options of `ostro up`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ostro up -f shop/
+  ostro up -f shop/ --expose 8080:istio-ingressgateway:80 --expose 0:reviews.shop:9080
+  ostro up --name second -f other/
+  ostro up                  an empty mesh, for `ostro apply` and `ostro run`
+
+In another terminal: ostro ps, ostro logs, ostro exec, ostro down.")]
 pub struct Args {
     /// Files and directories to follow: Services, Deployments, VirtualServices...
     #[arg(short = 'f', long = "file", num_args = 1.., value_name = "PATH")]
@@ -30,6 +44,23 @@ pub struct Args {
     /// with it].
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    ground: GroundArgs,
+    /// A line for each change, also in a terminal (docs/local.md has the form).
+    #[arg(long, conflicts_with = "json")]
+    plain: bool,
+    /// A JSON object for each change, one a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a mesh that comes up stands on.
+#[derive(clap::Args, Debug)]
+pub struct GroundArgs {
+    /// A service to be reached from this machine; may be given more than once. HOST_PORT may have an address
+    /// before it (127.0.0.1:8080:...); 0 takes one that is free.
+    #[arg(long, value_name = "HOST_PORT:SERVICE[.NAMESPACE]:PORT")]
+    expose: Vec<Expose>,
     /// Which program stands in for an image; entries come before the built-in ones (samples/images.yaml).
     #[arg(long, value_name = "FILE")]
     images: Option<PathBuf>,
@@ -47,108 +78,142 @@ pub struct Args {
     /// Seconds that the proxy of a pod that goes away lets requests end.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     drain: u64,
-    /// A line for each change, also in a terminal (docs/local.md has the form).
-    #[arg(long, conflicts_with = "json")]
-    plain: bool,
-    /// A JSON object for each change, one a line.
-    #[arg(long)]
-    json: bool,
 }
 
 impl Args {
     /// Brings the mesh up and holds it until SIGINT or SIGTERM, `ostro down`, or `q` in the live view.
     pub fn run(self) -> Outcome {
-        let ground = Meshes::of_this_user().lay(&self.name, self.state_dir.as_deref())?;
-        let (state, left, terminal) = (ground.dir.clone(), ground.clone(), Remembered::now());
-        let wants = self.wants(&state)?;
-        let cleanup = move |_| {
-            terminal.restore();
-            left.release();
-        };
-        // Before the first thread.
-        if let Err(error) = sandbox::enter(cleanup) {
+        let problems: Vec<String> = self.paths.iter().filter_map(|path| path_problem(path)).collect();
+        if !problems.is_empty() {
+            return Err(problems.join("\n  ").into());
+        }
+        let form = (self.plain, self.json);
+        hold(&self.name, self.state_dir.as_deref(), &self.ground, form, |state| {
+            self.ground.options(&self.name, state, self.paths.clone())
+        })
+    }
+}
+
+/// Brings a mesh up, in a sandbox, and holds it in the foreground. `options` are asked for once its directory is
+/// there.
+pub fn hold(
+    name: &MeshName,
+    state: Option<&Path>,
+    args: &GroundArgs,
+    (plain, json): (bool, bool),
+    options: impl FnOnce(PathBuf) -> Result<Options, Box<dyn Error + Send + Sync>>,
+) -> Outcome {
+    let ground = Meshes::of_this_user().lay(name, state)?;
+    let (left, terminal) = (ground.clone(), Remembered::now());
+    let prepared = args.wants(name, &ground.dir).and_then(|wants| Ok((wants, options(ground.dir.clone())?)));
+    let (wants, options) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
             ground.release();
-            report(&error);
-            explain(&wants);
-            return Ok(ExitCode::FAILURE);
+            return Err(error);
         }
-        super::block_on(self.hold(state, wants))
+    };
+    let cleanup = move |_| {
+        terminal.restore();
+        left.release();
+    };
+    // Before the first thread.
+    if let Err(error) = sandbox::enter(cleanup) {
+        ground.release();
+        report(&error);
+        explain(&wants);
+        return Ok(ExitCode::FAILURE);
     }
+    super::block_on(run(options, Form::choose(plain, json), wants))
+}
 
-    async fn hold(self, state: PathBuf, wants: Wants) -> Outcome {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let interrupted = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        tokio::pin!(interrupted);
-        let (form, name) = (Form::choose(self.plain, self.json), self.name.to_string());
-        if let Err(error) = Tools::find(self.envoy.clone()) {
-            report(&error);
-            explain(&wants);
-            return Ok(ExitCode::FAILURE);
-        }
-        let options = self.options(state)?;
-        let mut show = Show::begin(&name, form)?;
-        let mut mesh = tokio::select! {
-            mesh = show.during(Mesh::start(options)) => match mesh? {
-                Err(error) if error.is_machines() => {
-                    drop(show);
-                    report(&error);
-                    explain(&wants);
-                    return Ok(ExitCode::FAILURE);
-                }
-                mesh => mesh?,
-            },
-            () = &mut interrupted => return Ok(ExitCode::FAILURE),
-        };
-        show.address("ingress", format!("http://{}", mesh.ingress()))?;
-        show.address("control", format!("http://{}", mesh.control_http()))?;
-        let (status, asked) = (mesh.watch(), mesh.asked_to_end());
-        let stopped = async {
-            tokio::select! {
-                () = interrupted => {}
-                () = asked => {}
-            }
-        };
+async fn run(options: Options, form: Form, wants: Wants) -> Outcome {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let interrupted = async {
         tokio::select! {
-            shown = show.hold(status, stopped) => drop(shown?),
-            () = mesh.ended() => return Ok(ExitCode::FAILURE),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-        mesh.end().await;
-        show.end()?;
-        Ok(ExitCode::SUCCESS)
+    };
+    tokio::pin!(interrupted);
+    let mut show = Show::begin(&options.name.clone(), form)?;
+    let mut mesh = tokio::select! {
+        mesh = show.during(Mesh::start(options)) => match mesh? {
+            Err(error) if error.is_machines() => {
+                drop(show);
+                report(&error);
+                explain(&wants);
+                return Ok(ExitCode::FAILURE);
+            }
+            mesh => mesh?,
+        },
+        () = &mut interrupted => return Ok(ExitCode::FAILURE),
+    };
+    show.address("ingress", format!("http://{}", mesh.ingress()))?;
+    show.address("control", format!("http://{}", mesh.control_http()))?;
+    for exposed in mesh.exposed().to_vec() {
+        let view::Exposed { address, namespace, service, port } = exposed;
+        show.address("expose", format!("{address} {service}.{namespace}:{port}"))?;
     }
+    let (status, asked) = (mesh.watch(), mesh.asked_to_end());
+    let stopped = async {
+        tokio::select! {
+            () = interrupted => {}
+            () = asked => {}
+        }
+    };
+    tokio::select! {
+        shown = show.hold(status, stopped) => drop(shown?),
+        () = mesh.ended() => return Ok(ExitCode::FAILURE),
+    }
+    mesh.end().await;
+    show.end()?;
+    Ok(ExitCode::SUCCESS)
+}
 
-    /// Addresses of the host: of the ingress gateway, and of the control plane's pages.
-    fn addresses(&self) -> (SocketAddr, SocketAddr) {
+impl GroundArgs {
+    /// Where the ingress gateway and the control plane's pages are to be reached.
+    fn addresses(&self, name: &MeshName) -> (SocketAddr, SocketAddr) {
         let local = |port: u16| {
-            let port = if self.name.is_default() { port } else { 0 };
+            let port = if name.is_default() { port } else { 0 };
             SocketAddr::from((Ipv4Addr::LOCALHOST, port))
         };
-        let control = self.control_http.unwrap_or_else(|| local(15014));
-        (self.ingress.unwrap_or_else(|| local(8080)), control)
+        (self.ingress.unwrap_or_else(|| local(8080)), self.control_http.unwrap_or_else(|| local(15014)))
     }
 
-    fn wants(&self, state: &Path) -> Result<Wants, Box<dyn Error + Send + Sync>> {
-        let (ingress, control) = self.addresses();
+    /// What the machine is looked at for, should the mesh not come up.
+    fn wants(&self, name: &MeshName, state: &Path) -> Result<Wants, Box<dyn Error + Send + Sync>> {
+        let (ingress, control) = self.addresses(name);
         let ports = vec![("ingress", ingress), ("control-http", control)];
         doctor::wants(self.envoy.clone(), Some(state.to_owned()), ports)
     }
 
-    fn options(self, state: PathBuf) -> Result<Options, Box<dyn Error + Send + Sync>> {
-        let (ingress, control_http) = self.addresses();
-        let tools = Tools::find(self.envoy)?;
+    /// As the mesh takes them.
+    pub fn options(
+        &self,
+        name: &MeshName,
+        state: PathBuf,
+        paths: Vec<PathBuf>,
+    ) -> Result<Options, Box<dyn Error + Send + Sync>> {
+        let (ingress, control_http) = self.addresses(name);
+        let tools = Tools::find(self.envoy.clone())?;
         let images = match &self.images {
             Some(path) => Images::read(path)?.then(Images::built_in()?),
             None => Images::built_in()?,
         };
+        let mut expose = Vec::new();
+        if !self.expose.is_empty() {
+            let applied = state.join(ostro_local::api::APPLIED);
+            let all: Vec<PathBuf> = paths.iter().cloned().chain(applied.exists().then_some(applied)).collect();
+            let objects: Vec<Arc<Object>> = check(&all).objects;
+            for wanted in &self.expose {
+                expose.push(wanted.resolve(&objects).map_err(|error| format!("--expose: {error}"))?);
+            }
+        }
         Ok(Options {
-            name: self.name.to_string(),
-            paths: self.paths,
+            name: name.to_string(),
+            paths,
             state,
             images,
             ostro: tools.ostro,
@@ -156,7 +221,7 @@ impl Args {
             programs: tools.programs,
             ingress,
             control_http,
-            expose: Vec::new(),
+            expose,
             drain: Duration::from_secs(self.drain),
         })
     }

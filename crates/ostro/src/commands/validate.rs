@@ -12,6 +12,12 @@ use std::process::ExitCode;
 
 /// Options of `ostro validate`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Exit status 1 if anything is refused.
+
+Examples:
+  ostro validate shop/
+  ostro validate -o json a.yaml b.yaml")]
 pub struct Args {
     /// Files, or directories searched for .yaml, .yml and .json.
     #[arg(required = true, value_name = "PATH")]
