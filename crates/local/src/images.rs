@@ -14,6 +14,8 @@
 //! - match: "example.com/mine"
 //!   program: /opt/mine/server
 //!   containerArgs: true    # the manifest's own arguments follow
+//! - match: ostro.dev/run
+//!   containerCommand: true # the program is the one that the manifest's own `command` names
 //! ```
 //!
 //! The program stands for the image's entry point, and `args` and `env` for what the image would bring. With
@@ -35,10 +37,12 @@ pub enum Stand {
     Program(Program),
     /// Nothing but a proxy: the pod is a gateway.
     Gateway,
+    /// What the container's own `command` names.
+    Command,
 }
 
 /// A program of this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
     /// A path, or a name beside the `ostro` binary.
     pub program: String,
@@ -72,7 +76,9 @@ pub enum ImagesError {
     #[error("the image map is not of the form `images: [{{match, program, args, env}}]`: {0}")]
     Form(#[from] serde_json::Error),
     /// An entry says both or neither.
-    #[error("the image map's entry for `{0}` needs either `program` or `gateway: true`")]
+    #[error(
+        "the image map's entry for `{0}` needs one of `program`, `gateway: true`, `containerCommand: true`"
+    )]
     Either(String),
 }
 
@@ -95,6 +101,8 @@ struct Entry {
     container_args: bool,
     #[serde(default)]
     gateway: bool,
+    #[serde(default)]
+    container_command: bool,
 }
 
 impl Images {
@@ -122,12 +130,13 @@ impl Images {
     pub fn from_value(value: serde_json::Value) -> Result<Self, ImagesError> {
         let file: File = serde_json::from_value(value)?;
         let entries = file.images.into_iter().map(|entry| {
-            let Entry { r#match, program, args, env, container_args, gateway } = entry;
-            match (program, gateway) {
-                (Some(program), false) => {
+            let Entry { r#match, program, args, env, container_args, gateway, container_command } = entry;
+            match (program, gateway, container_command) {
+                (Some(program), false, false) => {
                     Ok((r#match, Stand::Program(Program { program, args, env, container_args })))
                 }
-                (None, true) => Ok((r#match, Stand::Gateway)),
+                (None, true, false) => Ok((r#match, Stand::Gateway)),
+                (None, false, true) => Ok((r#match, Stand::Command)),
                 _ => Err(ImagesError::Either(r#match)),
             }
         });

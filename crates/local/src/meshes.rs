@@ -146,6 +146,11 @@ impl Meshes {
         Self { base, uid }
     }
 
+    /// True if they are root's.
+    pub fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+
     /// Where the mesh's state is found.
     pub fn dir(&self, name: &MeshName) -> PathBuf {
         self.base.join(name.as_str())

@@ -154,6 +154,16 @@ pub enum PlanError {
         /// As written.
         asked: u32,
     },
+    /// Its own command should say which program, and there is none.
+    #[error(
+        "{workload}: with image `{image}` the container's `command` says which program runs, and it has none"
+    )]
+    Command {
+        /// Which workload, and where it was written.
+        workload: String,
+        /// As written.
+        image: String,
+    },
     /// No such proxy.
     #[error("{workload}: {PROXY} is `{asked}`; allowed: envoy, none; its pods get envoy")]
     Proxy {
@@ -211,7 +221,9 @@ fn plan_workload(
     if wanted > REPLICAS_MAX {
         errors.push(PlanError::Replicas { workload: workload.clone(), asked: wanted });
     }
-    if let Some(asked) = meta.annotations.get(PROXY).filter(|proxy| !["envoy", "none"].contains(&proxy.as_str())) {
+    if let Some(asked) =
+        meta.annotations.get(PROXY).filter(|proxy| !["envoy", "none"].contains(&proxy.as_str()))
+    {
         errors.push(PlanError::Proxy { workload: workload.clone(), asked: asked.clone() });
     }
     let mut gateway = false;
@@ -227,6 +239,14 @@ fn plan_workload(
             Some(Stand::Gateway) => {}
             Some(Stand::Program(program)) => {
                 runs.push(Run { container: container.clone(), role, program: program.clone() });
+            }
+            Some(Stand::Command) => {
+                let Some(program) = container.command.first().cloned() else {
+                    errors.push(PlanError::Command { workload, image: container.image.clone() });
+                    return;
+                };
+                let program = Program { program, container_args: true, ..Program::default() };
+                runs.push(Run { container: container.clone(), role, program });
             }
             None => {
                 errors.push(PlanError::Image { workload, image: container.image.clone() });

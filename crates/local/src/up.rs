@@ -230,7 +230,7 @@ impl Mesh {
         let settings = Settings {
             envoy: options.envoy,
             programs: options.programs,
-            pods: state.join("pods"),
+            pods: state.join(api::PODS),
             xds: control::xds(),
             host_dns: ResolvConf::parse(&fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
             drain: options.drain,
@@ -344,9 +344,9 @@ fn lay_ground(state: &PathBuf) -> Result<File, UpError> {
         lock => lock.map_err(fail(&path))?,
     };
     // Of an earlier run; its pods are gone.
-    match fs::remove_dir_all(state.join("pods")) {
+    match fs::remove_dir_all(state.join(api::PODS)) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(UpError::File { path: state.join("pods"), source })
+            Err(UpError::File { path: state.join(api::PODS), source })
         }
         _ => Ok(lock),
     }

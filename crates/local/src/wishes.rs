@@ -283,7 +283,16 @@ mod tests {
         assert_eq!(full.host, "127.0.0.2:0".parse().unwrap());
         assert_eq!((full.service.as_str(), full.namespace.as_deref(), full.port), ("web", Some("shop"), 80));
         assert_eq!(expose("[::1]:8080:web:80").unwrap().host, "[::1]:8080".parse().unwrap());
-        for bad in ["8080", "web:80", "8080:web", "8080::80", "x:web:80", "8080:web:0", "8080:web.:80", "99999:web:80"] {
+        for bad in [
+            "8080",
+            "web:80",
+            "8080:web",
+            "8080::80",
+            "x:web:80",
+            "8080:web:0",
+            "8080:web.:80",
+            "99999:web:80",
+        ] {
             assert_eq!(expose(bad), Err(ExposeError::Form), "{bad}");
         }
     }

@@ -171,6 +171,16 @@ impl Client {
         self.post("/v1/scale", scale).await
     }
 
+    /// What a container wrote, piece by piece.
+    pub async fn logs(&self, pod: &view::Pod, container: &str, which: &Logs) -> Result<Pieces, ClientError> {
+        let mut query = format!("follow={}&previous={}", which.follow, which.previous);
+        if let Some(lines) = which.tail {
+            query.push_str(&format!("&tail={lines}"));
+        }
+        let path = format!("/v1/pods/{}/{}/logs/{container}?{query}", pod.namespace, pod.name);
+        Ok(Pieces { body: self.send(Method::GET, &path, Bytes::new()).await?.into_body() })
+    }
+
     /// Runs a program in a pod, with these as its standard input, output and error.
     pub async fn exec(
         &self,
@@ -334,6 +344,38 @@ fn has_ended(process: &OwnedFd) -> bool {
 fn parent(pid: i32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+}
+
+/// Which part of a log is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logs {
+    /// Go on with what is written from now on.
+    pub follow: bool,
+    /// Of the program before it was last started again.
+    pub previous: bool,
+    /// Only the last lines.
+    pub tail: Option<usize>,
+}
+
+/// A stream of bytes.
+#[derive(Debug)]
+pub struct Pieces {
+    body: Incoming,
+}
+
+impl Pieces {
+    /// The next piece; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<Bytes, ClientError>> {
+        loop {
+            match self.body.frame().await? {
+                Ok(frame) => match frame.into_data() {
+                    Ok(bytes) => return Some(Ok(bytes)),
+                    Err(_) => continue,
+                },
+                Err(error) => return Some(Err(broken(error))),
+            }
+        }
+    }
 }
 
 /// A stream of JSON lines.

@@ -43,7 +43,7 @@ const NOT_FOUND: i32 = 127;
 /// What is to be run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// The container whose environment it has; the pod's first, if none.
+    /// The container whose environment it has.
     pub container: Option<String>,
     /// The program, by path or by a name to be looked for in `PATH`, and its arguments.
     pub command: Vec<String>,
@@ -76,10 +76,10 @@ pub enum Heard {
     },
 }
 
-/// What programs of a pod find around them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How programs of a pod are started.
+#[derive(Clone, Debug)]
 pub struct Setting {
-    /// By container.
+    /// The environments of its containers, by name.
     pub env: BTreeMap<String, BTreeMap<String, String>>,
     /// Who they run as.
     pub user: Option<u32>,
@@ -105,9 +105,9 @@ pub async fn serve(stream: std::os::unix::net::UnixStream, setting: Setting) -> 
 fn process(order: &Order, setting: &Setting) -> Process {
     let (program, args) =
         order.command.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
-    let wanted = order.container.as_ref().and_then(|name| setting.env.get(name));
-    let mut env = BTreeMap::from([("PATH".to_owned(), path(setting))]);
-    env.extend(wanted.or_else(|| setting.env.values().next()).cloned().unwrap_or_default());
+    let mut env = BTreeMap::from([("HOME".to_owned(), "/".to_owned())]);
+    env.extend(order.container.as_ref().and_then(|name| setting.env.get(name)).cloned().unwrap_or_default());
+    env.insert("PATH".to_owned(), path(setting));
     env.extend(order.env.clone());
     Process {
         args: args.iter().map(Into::into).collect(),

@@ -28,3 +28,5 @@ mod body;
 pub const VERSION: u32 = 1;
 /// Where in the state directory the objects of `ostro apply` are.
 pub const APPLIED: &str = "applied";
+/// Where in the state directory the pods' own directories are.
+pub const PODS: &str = "pods";

@@ -19,14 +19,15 @@ use rustix::process::geteuid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::applied::{Store, key_of};
 use super::body::{Answer, Refused, json, with};
-use super::{APPLIED, exec, view};
+use super::{APPLIED, PODS, exec, view};
 use crate::identity::Identity;
+use crate::logs::{self, Follow, Instance, Log};
 use crate::plan::{PodName, REPLICAS_MAX};
 use crate::similar;
 use crate::status::Status;
@@ -189,6 +190,10 @@ async fn answer(
             blocking(move || desk.store().delete(&delete, &desk.in_force())).await
         }
         (Method::POST, ["scale"]) => Ok(json(StatusCode::OK, &scale(desk, &read(request).await?)?)),
+        (Method::GET, ["pods", namespace, name, "logs", container]) => {
+            let pod = PodName { namespace: (*namespace).to_owned(), name: (*name).to_owned() };
+            logs(desk, &request, &pod, container, stays).await
+        }
         (Method::POST, ["pods", namespace, name, "exec"]) => {
             let pod = PodName { namespace: (*namespace).to_owned(), name: (*name).to_owned() };
             upgrade(desk, request, pod, stays)
@@ -324,6 +329,85 @@ fn watch_pods(desk: &Arc<Desk>, stays: &Stays) -> Result<Response<Answer>, Refus
         }
     });
     Ok(with(StatusCode::OK, "application/x-ndjson", body))
+}
+
+/// What a container wrote: `?tail=N`, `?previous=true`, `?follow=true`.
+async fn logs(
+    desk: &Arc<Desk>,
+    request: &Request<Incoming>,
+    pod: &PodName,
+    container: &str,
+    stays: &Stays,
+) -> Result<Response<Answer>, Refused> {
+    let known = {
+        let status = desk.status.borrow();
+        let pod = status.pods.iter().find(|known| known.name == *pod);
+        pod.is_some_and(|pod| pod.containers.iter().any(|known| known.name == container))
+    };
+    if !known {
+        let text = format!("no container `{container}` in a pod {pod}");
+        return Err(Refused::new(StatusCode::NOT_FOUND, text));
+    }
+    let log = Log::new(&desk.mesh.state.join(PODS).join(pod.to_string()).join(logs::DIRECTORY), container);
+    let tail = query(request, "tail").and_then(|lines| lines.parse().ok());
+    let failed = |error: io::Error| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    if has_query(request, "follow=true") {
+        let follow = log.follow(tail).map_err(failed)?;
+        let (pieces, body) = Answer::stream(stream_place(desk, stays)?);
+        tokio::spawn(pass_on(follow, pieces, desk.status.clone(), pod.clone()));
+        return Ok(with(StatusCode::OK, "text/plain", body));
+    }
+    let instance = match has_query(request, "previous=true") {
+        true => Instance::Previous,
+        false => Instance::Present,
+    };
+    let text = tokio::task::spawn_blocking(move || log.tail(instance, tail)).await;
+    let text = text.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)?;
+    match text {
+        Some(text) => Ok(with(StatusCode::OK, "text/plain", Answer::Whole(Some(text.into())))),
+        None if instance == Instance::Previous => {
+            let text =
+                format!("container `{container}` of {pod} was not started before; leave --previous out");
+            Err(Refused::new(StatusCode::NOT_FOUND, text))
+        }
+        None => Ok(with(StatusCode::OK, "text/plain", Answer::Whole(None))),
+    }
+}
+
+/// Passes a log on as it grows, until its reader or its pod is gone.
+async fn pass_on(
+    mut follow: Follow,
+    pieces: mpsc::Sender<Bytes>,
+    mut status: watch::Receiver<Status>,
+    pod: PodName,
+) {
+    let gone = async {
+        // Fails once the mesh ends, which is as good.
+        let _ = status.wait_for(|status| status.pods.iter().all(|known| known.name != pod)).await;
+    };
+    tokio::pin!(gone);
+    loop {
+        tokio::select! {
+            read = follow.next() => match read {
+                Ok(Some(bytes)) => if pieces.send(bytes.into()).await.is_err() { return },
+                Ok(None) | Err(_) => return,
+            },
+            () = &mut gone => {
+                // Its last words.
+                while let Ok(Some(bytes)) = follow.ready() {
+                    if pieces.send(bytes.into()).await.is_err() {
+                        return;
+                    }
+                }
+                return;
+            }
+            () = pieces.closed() => return,
+        }
+    }
+}
+
+fn query<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
+    request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// A place for a stream; from now on the connection is not ended by the clock.

@@ -104,10 +104,15 @@ pub fn texts(paths: &[PathBuf]) -> Result<Vec<Text>, String> {
 
 /// Prints what was made ready; that a reader has seen enough (`| head`) is no failure.
 pub fn print(text: &str) -> io::Result<()> {
+    print_bytes(text.as_bytes()).map(drop)
+}
+
+/// Prints bytes; false if nobody reads them any more.
+pub fn print_bytes(bytes: &[u8]) -> io::Result<bool> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        printed => printed.map(|()| true),
     }
 }
 

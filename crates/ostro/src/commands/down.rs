@@ -35,10 +35,18 @@ impl Args {
             if names.is_empty() {
                 print("no mesh runs\n")?;
             }
+            let mut code = ExitCode::SUCCESS;
             for name in names {
-                print(&end(&meshes, &name).await?)?;
+                match end(&meshes, &name).await {
+                    Ok(said) => print(&said)?,
+                    // One that is ending already is none of the others' business.
+                    Err(error) => {
+                        eprintln!("ostro: {error}");
+                        code = ExitCode::FAILURE;
+                    }
+                }
             }
-            Ok(ExitCode::SUCCESS)
+            Ok(code)
         })
     }
 }

@@ -13,6 +13,7 @@ mod demo;
 mod doctor;
 mod down;
 mod exec;
+mod logs;
 mod ps;
 mod run;
 mod scale;
@@ -46,6 +47,8 @@ pub enum Command {
     Ps(ps::Args),
     /// Runs a program in a pod.
     Exec(exec::Args),
+    /// Prints what a pod's programs wrote.
+    Logs(logs::Args),
     /// Puts objects into a running mesh.
     Apply(apply::Args),
     /// Takes objects out that were applied.
@@ -79,6 +82,7 @@ impl Command {
             Command::Run(args) => args.run(),
             Command::Ps(args) => args.run(),
             Command::Exec(args) => args.run(),
+            Command::Logs(args) => args.run(),
             Command::Apply(args) => args.run(),
             Command::Delete(args) => args.run(),
             Command::Scale(args) => args.run(),

@@ -11,6 +11,7 @@ use ostro_local::wishes::InForce;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -113,7 +114,8 @@ impl Args {
             return Ok(code);
         }
         if self.detach {
-            let text = format!("no mesh named `{}` runs, and -d only joins one that does: ostro up", self.mesh);
+            let text =
+                format!("no mesh named `{}` runs, and -d only joins one that does: ostro up", self.mesh);
             return Err(text.into());
         }
         hold(&self.mesh, None, &self.ground, (false, false), |state| {
@@ -127,7 +129,8 @@ impl Args {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         client.apply(apply).await?;
-        let place = if self.namespace == "default" { String::new() } else { format!(" -n {}", self.namespace) };
+        let place =
+            if self.namespace == "default" { String::new() } else { format!(" -n {}", self.namespace) };
         let name = &self.name;
         print(&format!("{name} is in the mesh `{}`\n", client.name()))?;
         if let Some(port) = self.ports.first().filter(|port| port.protocol.starts_with("http")) {
@@ -184,7 +187,7 @@ impl Args {
             "image": IMAGE,
             "command": [text(&program)?],
             "args": args,
-            "workingDir": text(&directory)?,
+            "workingDir": if is_for_all(&directory) { text(&directory)? } else { "/".to_owned() },
             "env": env,
             "ports": ports()
                 .map(|(_, port)| json!({"containerPort": port.port, "protocol": protocol(port)}))
@@ -223,8 +226,13 @@ fn found(program: &str) -> Result<PathBuf, String> {
         return Path::new(program).canonicalize().map_err(|error| format!("{program}: {error}"));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|path| path.is_file())
-        .ok_or_else(|| format!("no program `{program}` in PATH; is it installed, or give its path (./{program})"))
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file()).ok_or_else(|| {
+        format!("no program `{program}` in PATH; is it installed, or give its path (./{program})")
+    })
+}
+
+/// True if a program of another user's can be there: root's programs run as somebody else.
+fn is_for_all(directory: &Path) -> bool {
+    let open = |path: &Path| path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
+    !Meshes::of_this_user().is_root() || directory.ancestors().all(open)
 }

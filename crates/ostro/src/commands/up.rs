@@ -205,7 +205,8 @@ impl GroundArgs {
         let mut expose = Vec::new();
         if !self.expose.is_empty() {
             let applied = state.join(ostro_local::api::APPLIED);
-            let all: Vec<PathBuf> = paths.iter().cloned().chain(applied.exists().then_some(applied)).collect();
+            let all: Vec<PathBuf> =
+                paths.iter().cloned().chain(applied.exists().then_some(applied)).collect();
             let objects: Vec<Arc<Object>> = check(&all).objects;
             for wanted in &self.expose {
                 expose.push(wanted.resolve(&objects).map_err(|error| format!("--expose: {error}"))?);
