@@ -127,6 +127,11 @@ impl Programs {
         match exit(status) {
             Exit { code: 0, .. } => Ok(()),
             Exit { code, .. } => {
+                if let Some(output) = &output {
+                    // Its end may be noticed before its last words; what it left running may hold the pipe open.
+                    let rest = each(output, |bytes| said.note(bytes));
+                    let _ = tokio::time::timeout(LAST_WORDS, rest).await;
+                }
                 let line = said.lines().pop().map(|line| format!(": {line}")).unwrap_or_default();
                 Err(format!("exit code {code}{line}"))
             }
