@@ -1,7 +1,7 @@
 //! Who is there: everything of a mesh that a machine could be left with.
 //!
-//! Processes are told by a word in their environment, which all that a mesh starts inherit; namespaces by being theirs
-//! and nobody else's. Needs root, to look into the processes of others.
+//! Processes are told by a word in the environment of those who hold a mesh, and by their process namespace; namespaces by
+//! being theirs and nobody else's. Needs root, to look into the processes of others.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,14 +13,22 @@ pub const VARIABLE: &str = "OSTRO_CENSUS";
 
 const NAMESPACES: [&str; 6] = ["net", "mnt", "pid", "user", "uts", "ipc"];
 
-/// The living processes that have this word.
+/// The living processes that have this word, and those in their process namespaces: programs of pods are started with an
+/// environment of their own.
 pub fn processes(word: &str) -> BTreeSet<u32> {
     let entry = format!("{VARIABLE}={word}");
     let has = |pid: &u32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|found| found == entry.as_bytes())
     };
-    pids().into_iter().filter(has).collect()
+    let home = |pid: &u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = fs::read_link("/proc/self/ns/pid").ok();
+    let all = pids();
+    let marked: BTreeSet<u32> = all.iter().copied().filter(has).collect();
+    let homes: BTreeSet<PathBuf> =
+        marked.iter().filter_map(home).filter(|home| Some(home) != own.as_ref()).collect();
+    let with_them = all.into_iter().filter(|pid| home(pid).is_some_and(|home| homes.contains(&home)));
+    with_them.filter(|pid| !is_over(*pid)).chain(marked.iter().copied()).collect()
 }
 
 /// The first word of a process' command line, without directories.
