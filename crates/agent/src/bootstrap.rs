@@ -60,8 +60,6 @@ pub struct Bootstrap {
     pub xds: SocketAddr,
     /// The mark (`SO_MARK`) of everything the proxy sends, where capture rules know its traffic by that.
     pub mark: Option<u32>,
-    /// The name server it asks; none: those of `/etc/resolv.conf`.
-    pub dns: Option<SocketAddr>,
 }
 
 impl Bootstrap {
@@ -73,14 +71,6 @@ impl Bootstrap {
 
     /// The bootstrap as JSON.
     pub fn to_json(&self) -> Value {
-        let mut bootstrap = self.without_dns();
-        if let Some(server) = self.dns {
-            bootstrap["typed_dns_resolver_config"] = dns_resolver(server);
-        }
-        bootstrap
-    }
-
-    fn without_dns(&self) -> Value {
         json!({
             "node": self.node(),
             "admin": {
@@ -115,13 +105,11 @@ impl Bootstrap {
 
     fn node(&self) -> Value {
         let mut metadata = self.metadata.clone();
-        for (key, value) in [
-            ("NAME", self.pod.clone()),
-            ("NAMESPACE", self.namespace.clone()),
-            ("INSTANCE_IPS", self.ip.to_string()),
-        ] {
+        for (key, value) in [("NAME", self.pod.clone()), ("NAMESPACE", self.namespace.clone())] {
             metadata.insert(key.to_owned(), Value::String(value));
         }
+        // A pod with several addresses tells them itself.
+        metadata.entry("INSTANCE_IPS").or_insert_with(|| Value::String(self.ip.to_string()));
         let Locality { region, zone, sub_zone } = &self.locality;
         json!({
             "id": self.node_id(),
@@ -130,17 +118,6 @@ impl Bootstrap {
             "metadata": metadata,
         })
     }
-}
-
-/// Asks one name server, in the search domains of `/etc/resolv.conf`.
-fn dns_resolver(server: SocketAddr) -> Value {
-    json!({
-        "name": "envoy.network.dns_resolver.cares",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
-            "resolvers": [bootstrap_static::address(&server.ip().to_string(), server.port())],
-        },
-    })
 }
 
 /// Everything else comes over one delta ADS stream. An initial fetch timeout of 0 means to wait for
@@ -215,7 +192,6 @@ mod tests {
             metadata: json!({"LABELS": {"app": "reviews"}}).as_object().unwrap().clone(),
             xds: "10.244.0.1:15010".parse().unwrap(),
             mark: None,
-            dns: None,
         }
     }
 

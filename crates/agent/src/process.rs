@@ -1,15 +1,17 @@
 //! A program run: started, waited for, ended when told; and one that is kept running, with back-off.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::{self, PipeReader};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, Uid};
+use rustix::thread::UnshareFlags;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
@@ -82,6 +84,8 @@ pub struct Process {
     pub surroundings: Surroundings,
     /// Where it starts, if not where the caller is.
     pub directory: Option<PathBuf>,
+    /// A file, and the path at which the program alone finds it, whatever is there for others.
+    pub instead: Option<(PathBuf, PathBuf)>,
     /// Where what it writes goes.
     pub output: Output,
     /// User and group to run as, if not the caller's own: in a user namespace that maps a single user there
@@ -115,6 +119,7 @@ impl Process {
             env: Vec::new(),
             surroundings: Surroundings::Inherited,
             directory: None,
+            instead: None,
             output: Output::Inherited,
             user: None,
             privileges: Privileges::Inherited,
@@ -197,12 +202,22 @@ impl Process {
             command.current_dir(directory);
         }
         let (privileges, user) = (self.privileges, self.user);
+        let c_string = |path: &PathBuf| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
+        let instead = match &self.instead {
+            Some((file, at)) => Some((c_string(file)?, c_string(at)?)),
+            None => None,
+        };
         // SAFETY: between fork and exec the closure makes system calls and allocates nothing.
         unsafe {
             command.pre_exec(move || {
                 if terminal {
                     rustix::process::setsid()?;
                     rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+                }
+                if let Some((file, at)) = &instead {
+                    // Only mounts are unshared, not the table of file descriptors.
+                    rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)?;
+                    rustix::mount::mount_bind(file, at)?;
                 }
                 privileges.enter(user)?;
                 // After the change of user, which forgets it.
@@ -219,17 +234,27 @@ impl Process {
         match &self.output {
             Output::Inherited => Ok(None),
             Output::File(path) => {
-                let (out, err) =
-                    open_log(path).map_err(|source| SpawnError::Log { path: path.clone(), source })?;
+                let log = |source| SpawnError::Log { path: path.clone(), source };
+                let (out, err) = open_log(path).map_err(log)?;
+                self.give(&out).map_err(log)?;
                 command.stdout(out).stderr(err);
                 Ok(None)
             }
             Output::Pipe => {
                 let exec = |source| SpawnError::Exec { program: self.program.clone(), source };
                 let (reader, writer) = io::pipe().map_err(exec)?;
+                self.give(&writer).map_err(exec)?;
                 command.stdout(writer.try_clone().map_err(exec)?).stderr(writer);
                 Ok(Some(reader))
             }
+        }
+    }
+
+    /// Makes what the program is to write to its own: it may open it again by the name `/dev/stdout`.
+    fn give(&self, output: impl AsFd) -> io::Result<()> {
+        match self.user {
+            Some(user) => Ok(rustix::fs::fchown(output, Some(Uid::from_raw(user)), None)?),
+            None => Ok(()),
         }
     }
 

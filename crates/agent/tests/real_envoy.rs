@@ -33,7 +33,6 @@ fn bootstrap() -> Bootstrap {
         // Nobody listens there: discard, on the loopback.
         xds: "127.0.0.1:9".parse().unwrap(),
         mark: Some(1337),
-        dns: Some("127.0.0.1:15053".parse().unwrap()),
     }
 }
 

@@ -22,6 +22,8 @@ use crate::volumes::{Content, Mount, Volumes};
 pub const HOSTS: &str = "hosts";
 /// How it resolves names.
 pub const RESOLV: &str = "resolv.conf";
+/// How its proxy does.
+pub const PROXY_RESOLV: &str = "proxy-resolv.conf";
 /// Envoy's bootstrap.
 pub const BOOTSTRAP: &str = "envoy.json";
 /// Directory of its volumes.

@@ -31,6 +31,7 @@
 //!   that thread end: nothing outlives the runner, not even one that was killed.
 
 pub mod api;
+mod captured;
 pub mod cluster;
 mod container;
 mod control;

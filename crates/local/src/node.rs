@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ostro_agent::{Bootstrap, Kind, Locality};
 use serde_json::{Map, Value, json};
 
+use crate::link;
 use crate::plan::{PodPlan, Proxy};
 use crate::services::DOMAIN;
 
@@ -25,14 +26,13 @@ pub fn bootstrap(plan: &PodPlan, ip: Ipv4Addr, xds: SocketAddr, mark: Option<u32
         domain: DOMAIN.to_owned(),
         service_cluster: format!("{app}.{}", name.namespace),
         locality: Locality::default(),
-        metadata: metadata(plan, kind),
+        metadata: metadata(plan, kind, ip),
         xds,
         mark,
-        dns: Some(SocketAddr::new(xds.ip(), crate::dns::PROXY_PORT)),
     }
 }
 
-fn metadata(plan: &PodPlan, kind: Kind) -> Map<String, Value> {
+fn metadata(plan: &PodPlan, kind: Kind, ip: Ipv4Addr) -> Map<String, Value> {
     let (workload_kind, workload) = &plan.workload;
     let ports: Vec<Value> = plan
         .ports
@@ -49,6 +49,9 @@ fn metadata(plan: &PodPlan, kind: Kind) -> Map<String, Value> {
     let mut say = |key: &str, value: Value| metadata.insert(key.to_owned(), value);
     say("ISTIO_VERSION", json!(ISTIO_VERSION));
     say("CLUSTER_ID", json!("Kubernetes"));
+    if link::has_ipv6() {
+        say("INSTANCE_IPS", json!(format!("{ip},{}", link::v6(ip))));
+    }
     say("MESH_ID", json!(DOMAIN));
     say("NODE_NAME", json!(crate::cluster::NODE));
     say("LABELS", json!(plan.labels));

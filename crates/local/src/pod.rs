@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use ostro_agent::{Admin, Envoy, Output, Privileges, Process, Surroundings, status};
 use ostro_api::workload::RestartPolicy;
-use ostro_capture::Config as Capture;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::captured::AnnotationError;
 use crate::container::{Board, Container, PodState};
 use crate::dns::files::ResolvConf;
 use crate::env::{self, Around, Facts, Missing};
@@ -28,7 +28,7 @@ use crate::programs::Programs;
 use crate::status::{Environments, Role};
 use crate::token::Issuer;
 use crate::volumes::{self, VolumeError, Volumes};
-use crate::{dns, logs, node, rules};
+use crate::{captured, dns, logs, node, rules};
 
 /// Time between SIGTERM and SIGKILL of a program whose manifest names none. Shorter than Kubernetes' 30 s: who scales
 /// down on a laptop waits for it.
@@ -72,6 +72,9 @@ pub enum PodError {
     /// Its interfaces.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// What its annotations say of capture.
+    #[error(transparent)]
+    Annotation(#[from] AnnotationError),
     /// Its capture rules.
     #[error(transparent)]
     Rules(#[from] rules::RulesError),
@@ -163,7 +166,8 @@ impl Outfit {
             Proxy::Gateway => plan.containers.first().map(|(_, image)| image.clone()),
             Proxy::Sidecar | Proxy::None => None,
         };
-        let process = envoy.process();
+        let resolv_conf = (Inside::file(furnish::PROXY_RESOLV), PathBuf::from("/etc/resolv.conf"));
+        let process = Process { instead: Some(resolv_conf), ..envoy.process() };
         self.containers.push(Container {
             name: logs::PROXY.to_owned(),
             image: image.unwrap_or_default(),
@@ -251,10 +255,7 @@ impl Pod {
         let place = open.await.map_err(|e| PodError::Place(io::Error::other(e)))?.map_err(PodError::Place)?;
         link::attach(mesh, &place, serial, ip).await?;
         if plan.proxy == Proxy::Sidecar {
-            let capture = match settings.identity.mark() {
-                Some(mark) => Capture::sidecar().by_mark(mark),
-                None => Capture::sidecar(),
-            };
+            let capture = captured::config(&plan.annotations, settings.identity.mark(), link::has_ipv6())?;
             rules::load(&place, &capture).await?;
         }
         let (watching, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -339,9 +340,12 @@ fn prepare(
     furnish::write(dir, volumes).map_err(fail(dir))?;
     let addresses = addresses(ip);
     let bootstrap = node::bootstrap(plan, ip, settings.xds, settings.identity.mark()).to_json();
+    let server = settings.xds.ip();
+    let of_proxy = SocketAddr::new(server, dns::PROXY_PORT);
     for (name, text) in [
+        (furnish::PROXY_RESOLV, dns::files::resolv_conf(plan, of_proxy, &settings.host_dns)),
         (furnish::HOSTS, dns::files::hosts(plan, &addresses)),
-        (furnish::RESOLV, dns::files::resolv_conf(plan, settings.xds.ip(), &settings.host_dns)),
+        (furnish::RESOLV, dns::files::resolv_conf(plan, server, &settings.host_dns)),
         (furnish::BOOTSTRAP, format!("{bootstrap:#}\n")),
     ] {
         let path = dir.join(name);

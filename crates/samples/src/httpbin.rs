@@ -42,7 +42,7 @@ pub fn router() -> Router {
         .route(
             "/ip",
             get(|ConnectInfo(from): ConnectInfo<SocketAddr>| async move {
-                Json(json!({"origin": from.ip().to_string()}))
+                Json(json!({"origin": from.ip().to_canonical().to_string()}))
             }),
         )
         .route("/user-agent", get(user_agent))
@@ -181,7 +181,7 @@ async fn anything(
         "args": args(uri.query().unwrap_or_default()),
         "headers": listed(&headers),
         "method": method.as_str(),
-        "origin": from.ip().to_string(),
+        "origin": from.ip().to_canonical().to_string(),
         "url": format!("http://{host}{path}"),
         "data": String::from_utf8_lossy(&body),
         "json": serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null),

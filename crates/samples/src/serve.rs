@@ -1,17 +1,19 @@
 //! Serving: HTTP/1 and h2c on the same port, until SIGTERM or SIGINT.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A listener on every address of the pod.
+/// A listener on every address of the pod, IPv6 too where there is any.
 pub async fn bind(port: u16) -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-        .await
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on port {port}: {e}")))
+    let bound = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
+    };
+    bound.map_err(|e| io::Error::new(e.kind(), format!("cannot listen on port {port}: {e}")))
 }
 
 /// Serves `router` on `port` until the process is told to end.

@@ -1,6 +1,6 @@
 //! What a pod reads about names: `/etc/resolv.conf` and `/etc/hosts`, as kubelet writes them.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
 use crate::plan::PodPlan;
@@ -80,8 +80,9 @@ pub enum Policy {
     None,
 }
 
-/// `/etc/resolv.conf` of a pod, given the mesh's name server and what the host's own file says.
-pub fn resolv_conf(plan: &PodPlan, server: IpAddr, host: &ResolvConf) -> String {
+/// `/etc/resolv.conf` of a pod, given the mesh's name server and what the host's own file says. The C library takes
+/// addresses of servers only, the resolver of a proxy (c-ares) one with a port too.
+pub fn resolv_conf(plan: &PodPlan, server: impl Display, host: &ResolvConf) -> String {
     let namespace = &plan.name.namespace;
     let mut conf = match plan.dns.policy {
         Policy::ClusterFirst => {

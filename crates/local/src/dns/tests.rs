@@ -414,7 +414,7 @@ fn pods_read_what_kubelet_writes() {
     with_pods(|_, pods| {
         let text = |name: &str| {
             let pod = pods.iter().find(|pod| pod.plan.name.name == name).unwrap();
-            let server = Ipv4Addr::new(10, 244, 0, 1).into();
+            let server = Ipv4Addr::new(10, 244, 0, 1);
             (resolv_conf(pod.plan, server, &host), hosts(pod.plan, &[pod.ip.into()]))
         };
         let (resolv, hosts) = text("db-1");

@@ -73,7 +73,7 @@ pub fn account(port: &Port, from: SocketAddr, request: &Request) -> Value {
         "host": host.or_else(|| uri.authority().map(|a| a.to_string())),
         "protocol": protocol(request.version()),
         "port": port.port,
-        "source": from.ip().to_string(),
+        "source": from.ip().to_canonical().to_string(),
         "headers": headers(request.headers()),
     })
 }

@@ -50,8 +50,7 @@ pub async fn serve(listener: TcpListener, me: Arc<Me>, port: u16, server_first: 
 }
 
 fn greeting(me: &Me, port: u16, from: SocketAddr) -> String {
-    let seen =
-        json!({"hostname": me.hostname, "protocol": "TCP", "port": port, "source": from.ip().to_string()});
+    let seen = json!({"hostname": me.hostname, "protocol": "TCP", "port": port, "source": from.ip().to_canonical().to_string()});
     format!("{seen}\n")
 }
 
