@@ -64,7 +64,6 @@ fn bootstrap(xds: SocketAddr, api_type: &str) -> serde_json::Value {
         metadata: serde_json::json!({"LABELS": {"app": "web"}}).as_object().unwrap().clone(),
         xds,
         mark: None,
-        dns: None,
     }
     .to_json();
     json["dynamic_resources"]["ads_config"]["api_type"] = api_type.into();

@@ -1,0 +1,196 @@
+//! Who reaches whom on the local runner, and through which proxies: one mesh, a table of cases, all at once.
+//!
+//! Calls are made from inside the pods. The way a connection took is read from the proxies' access logs: the
+//! address it came from is in the first proxy's line, with the address from which that proxy went on, and so forth.
+//! The host is namespaces of the test's own, so that addresses and names outside are the test's too.
+
+#[path = "reach/outside.rs"]
+mod outside;
+#[path = "reach/probe.rs"]
+mod probe;
+#[path = "reach/table.rs"]
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ostro_local::logs;
+use ostro_local::status::PodStatus;
+use ostro_testkit::running::{LOOK, Running};
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+use probe::{Said, Seen, call};
+use table::{Case, Reached, Speaks, TABLE, To, Who};
+
+/// How long a case may take to come true: a proxy may hear of an endpoint a moment after it is ready.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+/// Envoy writes access logs every ten seconds.
+const LOG_MAX: Duration = Duration::from_secs(25);
+/// Of the service over UDP.
+const UDP_PORT: u16 = 5353;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_is_reached_as_the_table_says() {
+    assert!(TABLE.len() >= 40);
+    let resolv_conf = tempfile::NamedTempFile::new().unwrap();
+    let host = Arc::new(outside::host(resolv_conf.path()).await);
+    let wrong = host.spawn(try_all()).await.unwrap();
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), TABLE.len(), wrong.join("\n"));
+}
+
+/// What is wrong, case by case.
+async fn try_all() -> Vec<String> {
+    let running = Arc::new(Running::start(&[("mesh.yaml", include_str!("reach/mesh.yaml"))], &[]).await);
+    running.pod("web").run(answer_udp()).await.unwrap();
+    let mut cases = JoinSet::new();
+    for (number, case) in TABLE.iter().enumerate() {
+        let running = running.clone();
+        cases.spawn(async move { (number, settle(&running, case).await) });
+    }
+    let mut seen: BTreeMap<usize, Seen> = BTreeMap::new();
+    while let Some(done) = cases.join_next().await {
+        seen.extend([done.unwrap()]);
+    }
+    let logs = Logs::read(&running, &seen).await;
+    let judged = TABLE.iter().zip(seen.values()).filter_map(|(case, seen)| judge(case, seen, &logs));
+    let wrong = judged.collect();
+    Arc::into_inner(running).unwrap().end().await;
+    wrong
+}
+
+/// Tells who it is, to whoever sends something.
+async fn answer_udp() {
+    let socket = UdpSocket::bind(("::", UDP_PORT)).await.unwrap();
+    tokio::spawn(async move {
+        let name = String::from_utf8(std::fs::read("/proc/sys/kernel/hostname").unwrap()).unwrap();
+        let answer = format!("{{\"hostname\":\"{}\"}}\n", name.trim());
+        let mut bytes = [0; 512];
+        while let Ok((_, from)) = socket.recv_from(&mut bytes).await {
+            socket.send_to(answer.as_bytes(), from).await.unwrap();
+        }
+    });
+}
+
+/// Calls until the right one answers, or for long enough.
+async fn settle(running: &Running, case: &Case) -> Seen {
+    let since = Instant::now();
+    loop {
+        let seen = attempt(running, case).await;
+        if answered(&seen.said, case.reached) || since.elapsed() > SETTLE_MAX {
+            return seen;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn attempt(running: &Running, case: &Case) -> Seen {
+    let (host, port, speaks) = match case.to {
+        To::Name(host, port, speaks) => (host.to_owned(), port, speaks),
+        To::Pod(workload, port, speaks) => (running.pod(workload).ip.to_string(), port, speaks),
+        To::Pod6(workload, port, speaks) => {
+            (running.pod(workload).ip6.expect("the kernel has IPv6").to_string(), port, speaks)
+        }
+        To::Ingress => {
+            let at = running.mesh.ingress();
+            (at.ip().to_string(), at.port(), Speaks::Http)
+        }
+    };
+    let calling = call(host, port, speaks);
+    match case.from {
+        Who::Caller => running.pod("caller").run(calling).await.unwrap(),
+        Who::Stranger => running.pod("stranger").run(calling).await.unwrap(),
+        Who::Host => calling.await,
+    }
+}
+
+fn answered(said: &Said, reached: Reached) -> bool {
+    match (said, reached) {
+        (Said::By(name), Reached::Pod(workload)) => name.starts_with(&format!("{workload}-")),
+        (Said::By(name), Reached::Outside) => name == outside::NAME,
+        (Said::Status(found), Reached::Status(wanted)) => *found == wanted,
+        (Said::Closed(_), Reached::Closed) | (Said::NoName, Reached::NoName) => true,
+        _ => false,
+    }
+}
+
+/// What is wrong with a case, if anything.
+fn judge(case: &Case, seen: &Seen, logs: &Logs) -> Option<String> {
+    let Case { from, to, reached, via } = case;
+    let way = seen.local.map(|local| logs.way(case, local)).unwrap_or_default();
+    let wanted: Vec<String> = via.iter().map(|(pod, cluster)| format!("{pod}:{cluster}")).collect();
+    let right = answered(&seen.said, *reached) && way == wanted;
+    let said = &seen.said;
+    (!right).then(|| format!("{from:?} -> {to:?}: {said:?} via {way:?}; wanted {reached:?} via {wanted:?}"))
+}
+
+/// What the proxies said: by workload and by where a connection came from, where it went on from and in which cluster.
+struct Logs(BTreeMap<String, BTreeMap<String, (String, String)>>);
+
+impl Logs {
+    /// Waits until every way that is wanted is told of, or for long enough.
+    async fn read(running: &Running, seen: &BTreeMap<usize, Seen>) -> Self {
+        let since = Instant::now();
+        loop {
+            let logs = Logs::now(running);
+            let complete = |(case, seen): (&Case, &Seen)| match seen.local {
+                Some(local) => logs.way(case, local).len() >= case.via.len(),
+                None => true,
+            };
+            if TABLE.iter().zip(seen.values()).all(complete) || since.elapsed() > LOG_MAX {
+                return logs;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn now(running: &Running) -> Self {
+        let mut logs: BTreeMap<String, BTreeMap<String, (String, String)>> = BTreeMap::new();
+        for pod in running.proxies() {
+            let text = log_of(&running.state(), &pod);
+            let of_pod = logs.entry(pod.workload).or_default();
+            for line in text.lines().filter_map(|line| line.strip_prefix("REACH ")) {
+                if let [remote, on_from, cluster] = line.split(' ').collect::<Vec<_>>()[..] {
+                    of_pod.insert(remote.to_owned(), (on_from.to_owned(), cluster.to_owned()));
+                }
+            }
+        }
+        Logs(logs)
+    }
+
+    /// The proxies that the connection of a case, from `local`, went through, with the cluster each chose.
+    fn way(&self, case: &Case, local: SocketAddr) -> Vec<String> {
+        match case.from {
+            // The published port's forwarder connects anew, and nobody but this case calls the gateway.
+            Who::Host => {
+                let calls = self.0.get("istio-ingressgateway").into_iter().flat_map(BTreeMap::keys);
+                calls.map(|call| self.way_from(call)).max_by_key(Vec::len).unwrap_or_default()
+            }
+            Who::Caller | Who::Stranger => self.way_from(&local.to_string()),
+        }
+    }
+
+    fn way_from(&self, first: &str) -> Vec<String> {
+        let mut way = Vec::new();
+        let mut passed = BTreeSet::new();
+        let mut at = first;
+        while passed.insert(at) {
+            let found = self.0.iter().find_map(|(workload, log)| Some((workload, log.get(at)?)));
+            let Some((workload, (on_from, cluster))) = found else { break };
+            way.push(format!("{workload}:{cluster}"));
+            at = on_from;
+        }
+        way
+    }
+}
+
+/// All that a pod's proxy wrote.
+fn log_of(state: &Path, pod: &PodStatus) -> String {
+    let directory = logs::directory(&state.join("pods"), &pod.name);
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let of_proxy = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(logs::PROXY);
+    files.filter(of_proxy).map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
