@@ -38,6 +38,11 @@ impl Questions {
         id
     }
 
+    /// The number of a question that was asked before.
+    pub fn known(&self, question: &Attr) -> Option<AttrId> {
+        self.ids.get(question).copied()
+    }
+
     pub fn attr(&self, id: AttrId) -> Option<&Attr> {
         self.attrs.get(id.0 as usize)
     }

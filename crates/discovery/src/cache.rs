@@ -6,23 +6,25 @@
 //! shape's questions and takes the variant under its answers; if there is none, one is built, which may add a shape.
 //!
 //! Virtual hosts are items that no connection holds: route configurations, *tables*, join them. They are looked up, or
-//! built, while the table is, for the same proxy, and all tables with the same variant share it. When it changes, its
-//! tables are joined anew, of virtual hosts of which nearly all are there.
+//! built, while the table is, for the same proxy, and all tables with the same variant share it. When a virtual host
+//! changes, so do the tables that join it; they are joined again when they are looked up.
 //!
-//! This file looks up and builds; [`crate::store`] keeps.
+//! This file looks up and builds; [`crate::store`] keeps, and [`crate::table`] joins.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ostro_mesh::{Answer, Attr, KeyId, Reads};
-use ostro_names::{Host, Name, Spreading};
+use ostro_names::Name;
 use ostro_telemetry::Metrics;
-use ostro_translate::{EncodedVirtualHost, ResourceType};
+use ostro_translate::ResourceType;
 
 use crate::answers::{Asker, AttrId};
-use crate::generator::{Generator, VirtualHosts};
+use crate::generator::Generator;
+use crate::item::{Item, Named, Rostered, Slot, Stale, Value};
 use crate::resource::{Resource, Version};
-use crate::store::{Item, Named, New, Rostered, Slot, Stale, Store, Value};
+use crate::store::{Found, New, Store};
+use crate::table::{Again, Table};
 
 /// The cache. Not shared: the one task that distributes owns it.
 pub(crate) struct Cache<G> {
@@ -97,9 +99,9 @@ impl<G: Generator> Cache<G> {
 }
 
 /// Finds and builds for one proxy.
-struct Builder<'b, 'a, G: Generator> {
+pub(crate) struct Builder<'b, 'a, G: Generator> {
     generator: &'b G,
-    store: &'b mut Store,
+    pub store: &'b mut Store,
     metrics: &'b Metrics,
     world: &'b G::World,
     asker: &'b mut Asker<'a>,
@@ -107,14 +109,25 @@ struct Builder<'b, 'a, G: Generator> {
 
 impl<G: Generator> Builder<'_, '_, G> {
     /// Whoever called is to hold it.
-    fn find_or_build(&mut self, item: Item) -> (Slot, Value) {
+    pub fn find_or_build(&mut self, item: Item) -> (Slot, Value) {
         let Builder { generator, store, metrics, world, asker } = self;
         let answer = |id, question: &Attr| asker.ask(*generator, world, id, question).0;
-        if let Some((slot, value)) = store.find(item, answer) {
-            metrics.cache_hits.inc();
-            return (slot, value.clone());
+        if let Some(Found { slot, value, unjoined }) = store.find(item, answer) {
+            if !unjoined {
+                metrics.cache_hits.inc();
+                return (slot, value.clone());
+            }
+            if let Some(value) = self.rejoin(item, slot) {
+                return (slot, value);
+            }
+            // It has other virtual hosts now. Who holds it is about to resolve again.
+            self.store.detach(slot);
         }
-        let slot = store.reserve();
+        self.build_new(item)
+    }
+
+    fn build_new(&mut self, item: Item) -> (Slot, Value) {
+        let slot = self.store.reserve();
         let (value, new) = self.build(item, slot);
         self.store.insert(slot, new);
         (slot, value)
@@ -152,15 +165,34 @@ impl<G: Generator> Builder<'_, '_, G> {
 
     fn content(&mut self, kind: ResourceType, name: Name, slot: Slot) -> (Value, Reads, Vec<Slot>) {
         let (generator, world, proxy) = (self.generator, self.world, self.asker.proxy);
-        let mut table = Table { builder: self, slot, joined: Vec::new(), asked: HashSet::default() };
+        let mut table = Table::new(self, slot);
         let (bytes, reads) = generator.content(world, proxy, &mut table, kind, name);
-        let joined = table.joined;
+        let joined = table.into_joined();
+        (self.resource(kind, slot, bytes), reads, joined)
+    }
+
+    fn resource(&self, kind: ResourceType, slot: Slot, bytes: Option<Bytes>) -> Value {
         let version = bytes.as_ref().map_or(Version::ABSENT, |bytes| Version::of(bytes));
         let endpoints = match (&bytes, kind) {
-            (Some(bytes), ResourceType::Cluster) => generator.endpoints_of(bytes),
+            (Some(bytes), ResourceType::Cluster) => self.generator.endpoints_of(bytes),
             _ => None,
         };
-        (Value::Content(Arc::new(Resource { slot, version, bytes, endpoints })), reads, joined)
+        Value::Content(Arc::new(Resource { slot, version, bytes, endpoints }))
+    }
+
+    /// Joins the table in `slot` again, of the virtual hosts that it had, as they are now. Nothing else of what it read has
+    /// changed, nor any answer. `None` if it would now have others.
+    fn rejoin(&mut self, item: Item, slot: Slot) -> Option<Value> {
+        let Item::Content(kind, name) = item else { return None };
+        self.metrics.cache_misses.inc();
+        let mut again = Again::new(self.store, slot);
+        let (bytes, reads) = self.generator.content(self.world, self.asker.proxy, &mut again, kind, name);
+        if !again.is_whole() || !self.store.asks(slot, reads.attrs.iter().map(|(question, _)| question)) {
+            return None;
+        }
+        let value = self.resource(kind, slot, bytes);
+        self.store.rejoin(slot, value.clone(), reads.keys);
+        Some(value)
     }
 
     /// Numbers the questions that were asked, and notes which of them have to be put again for `item`.
@@ -175,35 +207,5 @@ impl<G: Generator> Builder<'_, '_, G> {
             questions.push(id);
         }
         (questions.into(), reads.attrs.iter().map(|(_, answer)| *answer).collect())
-    }
-}
-
-/// A table while it is built: it gets its virtual hosts from the cache, and holds them.
-struct Table<'t, 'b, 'a, G: Generator> {
-    builder: &'t mut Builder<'b, 'a, G>,
-    slot: Slot,
-    joined: Vec<Slot>,
-    /// Questions that were put to the table too.
-    asked: HashSet<AttrId, Spreading>,
-}
-
-impl<G: Generator> VirtualHosts for Table<'_, '_, '_, G> {
-    fn get(&mut self, host: Host, port: u16, ask: &mut dyn FnMut(&Attr)) -> Option<Arc<EncodedVirtualHost>> {
-        let (slot, value) = self.builder.find_or_build(Item::VirtualHost(host, port));
-        let store = &mut *self.builder.store;
-        if store.hold(slot, self.slot.index()) {
-            self.joined.push(slot);
-        }
-        for id in store.questions_of(slot) {
-            if self.asked.insert(*id)
-                && let Some(question) = store.questions.attr(*id)
-            {
-                ask(question);
-            }
-        }
-        match value {
-            Value::VirtualHost(virtual_host) => virtual_host,
-            Value::Roster(_) | Value::Names(_) | Value::Content(_) => None,
-        }
     }
 }

@@ -10,10 +10,10 @@ use ostro_translate::{Part, ResourceType};
 use tokio::sync::mpsc;
 
 use crate::answers::Answers;
+use crate::item::{Named, Rostered};
 use crate::ledger::{Ledger, Telling};
 use crate::order::{Channel, Channels, Order, Timing};
 use crate::resource::Resource;
-use crate::store::{Named, Rostered};
 use crate::subscriptions::Subscription;
 
 /// The transport of a stream.

@@ -85,9 +85,7 @@ struct ThroughView<'a>(&'a mut dyn VirtualHosts);
 
 impl ostro_translate::VirtualHosts for ThroughView<'_> {
     fn get(&mut self, view: &View<'_>, host: Host, port: u16) -> Option<Arc<EncodedVirtualHost>> {
-        self.0.get(host, port, &mut |question| {
-            view.ask(question.clone());
-        })
+        self.0.get(host, port, &mut |question| view.put(question))
     }
 }
 

@@ -22,6 +22,7 @@ mod cache;
 mod connection;
 mod distributor;
 mod generator;
+mod item;
 mod ledger;
 pub mod limits;
 pub mod node;
@@ -33,6 +34,7 @@ mod resource;
 pub mod status;
 mod store;
 mod subscriptions;
+mod table;
 #[cfg(test)]
 mod tests;
 

@@ -16,11 +16,11 @@ use crate::cache::Cache;
 use crate::connection::{Connection, Outgoing, Response, Transport};
 use crate::distributor::Change;
 use crate::generator::Generator;
+use crate::item::{Item, Stale};
 use crate::limits;
 use crate::order::{Send, Timing};
 use crate::readers::Readers;
 use crate::resolve::{Resolver, Tally};
-use crate::store::{Item, Stale};
 use crate::subscriptions::{Heard, Request, Verdict};
 
 /// The state.

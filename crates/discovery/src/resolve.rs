@@ -14,9 +14,9 @@ use crate::answers::Asker;
 use crate::cache::Cache;
 use crate::connection::{Connection, Membership};
 use crate::generator::Generator;
+use crate::item::{Item, Named, Rostered, Slot, Stale, Value};
 use crate::readers::Readers;
 use crate::resource::Resource;
-use crate::store::{Item, Named, Rostered, Slot, Stale, Value};
 
 /// What a change amounts to, over all connections.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use ostro_names::Name;
 
-use crate::store::Slot;
+use crate::item::Slot;
 
 /// What identifies the content of a resource: the xxh3 hash of its bytes, so that it is the same after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -3,9 +3,9 @@
 //! Invariants:
 //! - a variant lives as long as somebody holds it: connections, or, of a virtual host, the tables that join it. So what is
 //!   kept is bounded by what is subscribed;
-//! - a variant that is found by a look-up is current: those that read a changed key were detached first, and so were the
-//!   tables that join a detached virtual host. A detached one is found no more, and goes when its last holder has resolved
-//!   again;
+//! - a variant that is found by a look-up is current: those that read a changed key were detached first, or, of virtual
+//!   hosts, built again. A detached one is found no more, and goes when its last holder has resolved again. A table whose
+//!   virtual hosts changed is still found, marked to be joined again before anybody is given it;
 //! - a table's keys are its own: what its virtual hosts read is known of them, by the edge between their slots. Their
 //!   questions are among its questions, unless its own answers decide them, and then the keys on which those answers
 //!   depend are among its keys. So whoever takes the table by its answers would have been given the same virtual hosts.
@@ -14,94 +14,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ostro_mesh::{Answer, Attr, KeyId};
-use ostro_names::{Host, Name, Spreading};
+use ostro_names::Spreading;
 use ostro_telemetry::{Metrics, Typed};
-use ostro_translate::{EncodedVirtualHost, Part, ResourceType, Roster};
+use ostro_translate::EncodedVirtualHost;
 
 use crate::answers::{AttrId, Questions};
+use crate::item::{Item, Slot, Stale, Value};
 use crate::readers::{Ids, Readers};
-use crate::resource::Resource;
-
-/// What is cached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Item {
-    Roster(ResourceType),
-    Names(ResourceType, Part),
-    /// Held by tables only, so never stale for a connection.
-    VirtualHost(Host, u16),
-    Content(ResourceType, Name),
-}
-
-impl Item {
-    /// Under which type it is counted in the metrics.
-    fn counted_as(self) -> &'static str {
-        match self {
-            Item::Roster(kind) | Item::Names(kind, _) | Item::Content(kind, _) => kind.short(),
-            Item::VirtualHost(..) => VIRTUAL_HOSTS,
-        }
-    }
-
-    /// What is looked at before what: what decides over others first, then endpoints, which overtake the rest.
-    pub fn rank(self) -> u8 {
-        match self {
-            Item::Roster(_) => 0,
-            Item::Names(..) => 1,
-            Item::Content(ResourceType::Endpoint, _) => 2,
-            Item::VirtualHost(..) | Item::Content(..) => Item::LAST_RANK,
-        }
-    }
-
-    /// The rank of what endpoints overtake.
-    pub const LAST_RANK: u8 = 3;
-}
-
-/// The type under which virtual hosts are counted: that of the service that would carry them alone.
-const VIRTUAL_HOSTS: &str = "vhds";
-
-/// Where a variant is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Slot(u32);
-
-impl Slot {
-    /// As a holder of others.
-    pub fn index(self) -> u32 {
-        self.0
-    }
-}
-
-/// A roster, and where it is kept.
-#[derive(Debug)]
-pub(crate) struct Rostered {
-    pub slot: Slot,
-    pub roster: Roster,
-}
-
-/// The names of a part, and where they are kept.
-#[derive(Debug)]
-pub(crate) struct Named {
-    pub slot: Slot,
-    pub names: Vec<Name>,
-}
-
-/// A cached value.
-#[derive(Debug, Clone)]
-pub(crate) enum Value {
-    Roster(Arc<Rostered>),
-    Names(Arc<Named>),
-    /// `None`: there is none for this host and port, which is knowledge too.
-    VirtualHost(Option<Arc<EncodedVirtualHost>>),
-    Content(Arc<Resource>),
-}
-
-impl Value {
-    /// Whether both are the same virtual host.
-    fn is_virtual_host(&self, other: &Value) -> bool {
-        matches!((self, other), (Value::VirtualHost(one), Value::VirtualHost(other)) if one == other)
-    }
-}
-
-/// Values that are no longer true, and which connections are to resolve them again.
-pub(crate) type Stale = HashMap<Item, Vec<u32>>;
 
 #[derive(Debug)]
 struct Shape {
@@ -135,6 +54,17 @@ struct Variant {
     holders: Ids,
     /// Whether look-ups find it.
     attached: bool,
+    /// Whether virtual hosts that it joins have changed since.
+    unjoined: bool,
+}
+
+/// What a look-up found.
+#[derive(Debug)]
+pub(crate) struct Found<'s> {
+    pub slot: Slot,
+    pub value: &'s Value,
+    /// It is a table, and only its virtual hosts are current.
+    pub unjoined: bool,
 }
 
 /// The variants.
@@ -174,23 +104,42 @@ impl Store {
     }
 
     /// The variant of `item` under these answers.
-    pub fn find(
-        &self,
-        item: Item,
-        mut answer: impl FnMut(AttrId, &Attr) -> Answer,
-    ) -> Option<(Slot, &Value)> {
+    pub fn find(&self, item: Item, mut answer: impl FnMut(AttrId, &Attr) -> Answer) -> Option<Found<'_>> {
         let shapes = &self.items.get(&item)?.shapes;
         let slot = shapes.iter().find_map(|shape| {
             let answers = shape.questions.iter().map(|id| Some(answer(*id, self.questions.attr(*id)?)));
             let answers: Vec<Answer> = answers.collect::<Option<_>>()?;
             shape.variants.get(answers.as_slice()).copied()
         })?;
-        Some((slot, &self.variant(slot)?.new.value))
+        let Variant { new, unjoined, .. } = self.variant(slot)?;
+        Some(Found { slot, value: &new.value, unjoined: *unjoined })
+    }
+
+    /// The virtual hosts that the table in `slot` joins.
+    pub fn joined(&self, slot: Slot) -> &[Slot] {
+        self.variant(slot).map_or(&[], |variant| &variant.new.joined)
+    }
+
+    /// The virtual host in `slot`, if it is this one and current; there may be none for this host and port.
+    pub fn current(&self, slot: Slot, item: Item) -> Option<&Option<Arc<EncodedVirtualHost>>> {
+        let variant = self.variant(slot).filter(|variant| variant.attached && variant.new.item == item)?;
+        match &variant.new.value {
+            Value::VirtualHost(virtual_host) => Some(virtual_host),
+            Value::Roster(_) | Value::Names(_) | Value::Content(_) => None,
+        }
     }
 
     /// The questions of what is in `slot`.
     pub fn questions_of(&self, slot: Slot) -> &[AttrId] {
         self.variant(slot).map_or(&[], |variant| &variant.new.questions)
+    }
+
+    /// Whether what is in `slot` asked all of these.
+    pub fn asks<'q>(&self, slot: Slot, questions: impl Iterator<Item = &'q Attr>) -> bool {
+        let asked = self.questions_of(slot);
+        questions
+            .into_iter()
+            .all(|question| self.questions.known(question).is_some_and(|id| asked.contains(&id)))
     }
 
     /// A slot to be filled by [`insert`](Self::insert).
@@ -217,7 +166,7 @@ impl Store {
         }
         self.count(new.item, 1, new.keys.len() + new.joined.len());
         if let Some(place) = self.variants.get_mut(slot.0 as usize) {
-            *place = Some(Variant { new, holders: Ids::default(), attached: true });
+            *place = Some(Variant { new, holders: Ids::default(), attached: true, unjoined: false });
         }
     }
 
@@ -256,7 +205,7 @@ impl Store {
     }
 
     /// Puts a virtual host that was built again in the place of what is in `slot`, if they are under the same answers to
-    /// the same questions. Only if it differs are the tables that join it detached and added to `stale`.
+    /// the same questions. Only if it differs are there tables to be joined again, which are added to `stale`.
     pub fn renew(&mut self, slot: Slot, new: New, stale: &mut Stale) {
         let Some(variant) = self.variant_mut(slot).filter(|variant| variant.attached) else { return };
         let old = &mut variant.new;
@@ -277,10 +226,37 @@ impl Store {
         for key in new.keys {
             self.readers.insert(key, slot.0);
         }
-        tables.into_iter().for_each(|table| self.expire(Slot(table), stale));
+        tables.into_iter().for_each(|table| self.unjoin(Slot(table), stale));
     }
 
-    /// Detaches a variant and the tables that join it. What is detached already was added to `stale` then.
+    /// Marks a table whose virtual hosts have changed. What is marked or detached already was added to `stale` then.
+    fn unjoin(&mut self, slot: Slot, stale: &mut Stale) {
+        let Some(variant) = self.variant_mut(slot).filter(|variant| variant.attached) else { return };
+        if !std::mem::replace(&mut variant.unjoined, true) {
+            stale.entry(variant.new.item).or_default().extend(variant.holders.sorted());
+        }
+    }
+
+    /// Puts what was joined again in the place of the table in `slot`, which read `keys` for it and asked nothing new.
+    pub fn rejoin(&mut self, slot: Slot, value: Value, keys: Vec<KeyId>) {
+        let Some(variant) = self.variant_mut(slot).filter(|variant| variant.attached) else { return };
+        variant.unjoined = false;
+        variant.new.value = value;
+        let (item, old) = (variant.new.item, &variant.new.keys);
+        let more: Vec<KeyId> = keys.into_iter().filter(|key| !old.contains(key)).collect();
+        if more.is_empty() {
+            return;
+        }
+        // What is no longer read is kept: at worst the table is built for nothing once.
+        variant.new.keys = old.iter().copied().chain(more.iter().copied()).collect();
+        for key in &more {
+            self.readers.insert(*key, slot.0);
+        }
+        self.count(item, 0, more.len());
+    }
+
+    /// Detaches a variant; the tables that join it are to be joined again. What is detached already was added to `stale`
+    /// then.
     pub fn expire(&mut self, slot: Slot, stale: &mut Stale) {
         if !self.detach(slot) {
             return;
@@ -288,14 +264,13 @@ impl Store {
         let Some(variant) = self.variant(slot) else { return };
         let holders = variant.holders.sorted();
         match variant.new.item {
-            // Once: tables join virtual hosts, and those join nothing.
-            Item::VirtualHost(..) => holders.into_iter().for_each(|table| self.expire(Slot(table), stale)),
+            Item::VirtualHost(..) => holders.into_iter().for_each(|table| self.unjoin(Slot(table), stale)),
             item => stale.entry(item).or_default().extend(holders),
         }
     }
 
     /// Takes a variant from where look-ups find it; whether it was there.
-    fn detach(&mut self, slot: Slot) -> bool {
+    pub fn detach(&mut self, slot: Slot) -> bool {
         let Some(variant) = self.variant_mut(slot) else { return false };
         if !std::mem::take(&mut variant.attached) {
             return false;

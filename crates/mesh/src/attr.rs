@@ -2,6 +2,8 @@
 //!
 //! Some answers depend on the snapshot as well ("its namespace, if that namespace has DestinationRules"); the keys they
 //! read are handed to `note`, so that a change of those keys makes every proxy answer anew.
+//!
+//! Invariant: [`answer`] reads nothing of the snapshot but what [`keys`] names.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -33,8 +35,33 @@ fn said(words: &str) -> Answer {
     Name::try_new(words).unwrap_or_default()
 }
 
+/// Names to `note` every key on which the answer depends. Which those are depends on the question and the proxy alone.
+pub fn keys(proxy: &Proxy, question: &Attr, note: &mut dyn FnMut(Key)) {
+    match question {
+        Attr::HostScope => note(Key::NamespaceHosts(proxy.namespace)),
+        Attr::RouteScope => note(Key::NamespaceRouteHosts(proxy.namespace)),
+        Attr::RuleScope(_) => note(Key::RuleHosts(proxy.namespace)),
+        Attr::ServedPorts => proxy.addresses.iter().for_each(|address| note(Key::InstancesAt(*address))),
+        Attr::Behind(host) => note(Key::Endpoints(*host)),
+        Attr::ServiceScope(host) => note(Key::Services(*host)),
+        Attr::Kind
+        | Attr::Namespace
+        | Attr::DnsDomain
+        | Attr::Addresses
+        | Attr::Families
+        | Attr::Locality
+        | Attr::LabelsContain(_)
+        | Attr::Extension(_)
+        | Attr::Label(_)
+        | Attr::Lacks(_)
+        | Attr::Metadata(_)
+        | Attr::In(_) => {}
+    }
+}
+
 /// Answers `question` for `proxy`, naming to `note` every key that the answer depends on.
 pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dyn FnMut(Key)) -> Answer {
+    keys(proxy, question, note);
     match question {
         Attr::Kind => Name::new(match proxy.kind {
             ProxyKind::Sidecar => "sidecar",
@@ -68,23 +95,17 @@ pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dy
         Attr::Lacks(name) => truth(!proxy.extensions.is_empty() && !proxy.extensions.contains(*name)),
         Attr::Metadata(key) => said(proxy.metadata.get(*key).map_or("", String::as_str)),
         Attr::In(namespaces) => truth(namespaces.contains(&proxy.namespace)),
-        Attr::HostScope => {
-            note(Key::NamespaceHosts(proxy.namespace));
-            scope(proxy.namespace, !snapshot.namespace_hosts(proxy.namespace).is_empty())
-        }
+        Attr::HostScope => scope(proxy.namespace, !snapshot.namespace_hosts(proxy.namespace).is_empty()),
         Attr::RouteScope => {
-            note(Key::NamespaceRouteHosts(proxy.namespace));
             scope(proxy.namespace, !snapshot.namespace_route_hosts(proxy.namespace).is_empty())
         }
         Attr::RuleScope(host) => {
-            note(Key::RuleHosts(proxy.namespace));
             let hosts = snapshot.rule_hosts(proxy.namespace);
             scope(proxy.namespace, matching_hosts(&hosts, *host).next().is_some())
         }
         Attr::ServedPorts => {
             let mut ports = BTreeSet::new();
             for address in &proxy.addresses {
-                note(Key::InstancesAt(*address));
                 let instances = snapshot.instances_at(*address);
                 ports.extend(instances.iter().map(|instance| (instance.port.number, instance.target_port)));
             }
@@ -92,7 +113,6 @@ pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dy
             Name::new(&texts.join(","))
         }
         Attr::Behind(host) => {
-            note(Key::Endpoints(*host));
             let endpoints = snapshot.endpoints(*host);
             let serves = |address: &IpAddr| {
                 endpoints.iter().any(|endpoint| endpoint.address == EndpointAddress::Ip(*address))
@@ -102,7 +122,6 @@ pub fn answer(snapshot: &Snapshot, proxy: &Proxy, question: &Attr, note: &mut dy
             said(&own.join(","))
         }
         Attr::ServiceScope(host) => {
-            note(Key::Services(*host));
             let services = snapshot.services(*host);
             scope(proxy.namespace, services.iter().any(|service| service.namespace == proxy.namespace))
         }

@@ -87,6 +87,19 @@ impl<'a> View<'a> {
         answer
     }
 
+    /// Asks for the sake of who looks up by answers: as [`ask`](Self::ask), without an answer.
+    pub fn put(&self, question: &Attr) {
+        let mut recorder = self.recorder.borrow_mut();
+        if recorder.namespace && question.is_of_namespace() {
+            attr::keys(self.proxy, question, &mut |key| {
+                recorder.keys.insert(key.id());
+            });
+            return;
+        }
+        drop(recorder);
+        self.ask(question.clone());
+    }
+
     fn ask_bool(&self, question: Attr) -> bool {
         self.ask(question) == attr::yes()
     }

@@ -43,6 +43,12 @@ pub fn append_start(message: &mut Vec<u8>, field: u32, length: usize) {
     encode_varint(length as u64, message);
 }
 
+/// Appends such a field.
+pub fn append(message: &mut Vec<u8>, field: u32, value: &[u8]) {
+    append_start(message, field, value.len());
+    message.extend_from_slice(value);
+}
+
 /// Bytes of such a field with its start.
 pub fn field_len(field: u32, length: usize) -> usize {
     key_len(field) + encoded_len_varint(length as u64) + length

@@ -39,7 +39,8 @@ use bytes::Bytes;
 use ostro_mesh::{Hosts, ProxyKind, View};
 use ostro_names::{Host, Name};
 
-pub use routes::virtual_host::{EncodedVirtualHost, OnTheSpot, VirtualHosts, encoded as virtual_host};
+pub use routes::encoded::{EncodedVirtualHost, OnTheSpot, VirtualHosts};
+pub use routes::virtual_host::encoded as virtual_host;
 
 /// The resource types that are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -215,14 +215,8 @@ impl Generator for Toy {
             return look.done(None);
         }
         let heavy = look.rule(host.as_str()).filter(|rule| *rule > HEAVY);
-        let virtual_host = EncodedVirtualHost {
-            host,
-            port,
-            body: format!("{host}={heavy:?}").into(),
-            claims: Vec::new(),
-            precedence: (false, None),
-            rule_hosts: Vec::new(),
-        };
+        let body = format!("{host}={heavy:?}").into_bytes();
+        let virtual_host = EncodedVirtualHost::new((host, port), body, &[], (false, None), Vec::new());
         look.done(Some(virtual_host))
     }
 
@@ -270,7 +264,7 @@ fn route_bytes(look: &mut Look<'_>, virtual_hosts: &mut dyn VirtualHosts) -> Vec
             look.ask(question);
         });
         if let Some(virtual_host) = virtual_host {
-            bytes.extend_from_slice(&virtual_host.body);
+            bytes.extend_from_slice(virtual_host.message());
             bytes.push(b',');
         }
     }

@@ -15,6 +15,7 @@ mod cors;
 mod delegate;
 pub mod destination;
 mod domains;
+pub mod encoded;
 mod fault;
 mod format;
 mod fraction;
@@ -28,6 +29,7 @@ pub mod sidecar;
 pub mod virtual_host;
 
 pub use action::MAX_BODY_BYTES;
+pub use domains::Domain;
 
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 

@@ -1,6 +1,5 @@
 //! Route configurations of sidecars by name: `<port>`, `<host>:<port>`, `http_proxy`, which are Istio's names.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,8 +13,8 @@ use ostro_mesh::View;
 use ostro_names::{Host, Name};
 
 use super::domains::Domain;
-use super::join::{self, Member};
-use super::virtual_host::{EncodedVirtualHost, VirtualHosts};
+use super::encoded::{EncodedVirtualHost, VirtualHosts};
+use super::join;
 use super::{action, configuration, matching};
 use crate::{encode, names};
 
@@ -59,9 +58,9 @@ pub fn content(view: &View<'_>, source: &mut dyn VirtualHosts, name: Name) -> By
     match RouteName::parse(text) {
         Some(RouteName::Port(port)) => by_port(view, source, head, port),
         Some(RouteName::Service(host, port)) => {
-            let alone = source.get(view, host, port);
-            let member = |host| Member { host, domains: vec![Cow::Borrowed("*")] };
-            join::configuration(&head, alone.as_deref().map(member).as_slice(), None)
+            let all = Domain { text: "*".to_owned(), short: false };
+            let alone = source.get(view, host, port).map(|host| Arc::new(host.claiming(&[all])));
+            join::configuration(&head, &join::assign(alone.as_slice()), None)
         }
         Some(RouteName::HttpProxy) => http_proxy(view, source, head),
         None => encode::bytes(&head),
@@ -73,12 +72,7 @@ fn by_port(view: &View<'_>, source: &mut dyn VirtualHosts, head: RouteConfigurat
         view.namespace();
     }
     let hosts = on_port(view, source, port);
-    finish(view, &head, &join::assign(&hosts, plain))
-}
-
-/// The domains that a virtual host claims where a port has a table of its own.
-fn plain(host: &EncodedVirtualHost) -> impl Iterator<Item = (Cow<'_, str>, bool)> {
-    host.claims.iter().map(|domain| (Cow::Borrowed(domain.text.as_str()), domain.short))
+    finish(view, &head, &hosts)
 }
 
 /// The virtual hosts on `port`, by host.
@@ -116,27 +110,30 @@ fn http_proxy(view: &View<'_>, source: &mut dyn VirtualHosts, head: RouteConfigu
     }
     let mut all = Vec::new();
     for port in ports {
-        all.extend(on_port(view, source, port));
+        all.extend(on_port(view, source, port).iter().map(|host| with_port(host)));
     }
     all.sort_by_key(|virtual_host| (virtual_host.host, virtual_host.port));
     // Here the port in the authority tells services apart.
     let head = RouteConfiguration { ignore_port_in_host_matching: false, ..head };
-    finish(view, &head, &join::assign(&all, with_port))
+    finish(view, &head, &all)
 }
 
-/// The domains that a virtual host claims where all ports share a table.
-fn with_port(host: &EncodedVirtualHost) -> impl Iterator<Item = (Cow<'_, str>, bool)> {
-    let port = host.port;
-    let explicit = move |domain: &Domain| (Cow::Owned(format!("{}:{port}", domain.text)), domain.short);
+/// The virtual host as it is where all ports share a table.
+fn with_port(host: &EncodedVirtualHost) -> Arc<EncodedVirtualHost> {
+    let domains = host.claims().map(|(text, short)| (String::from_utf8_lossy(text.bytes), short));
+    let domains: Vec<_> = domains.collect();
+    let explicit = domains.iter().map(|(text, short)| (format!("{text}:{}", host.port), *short));
     // Port 80 goes without saying.
-    host.claims.iter().map(explicit).chain(plain(host).filter(move |_| port == 80))
+    let implicit = domains.iter().filter(|_| host.port == 80).map(|(text, short)| (text.to_string(), *short));
+    let claims = explicit.chain(implicit).map(|(text, short)| Domain { text, short });
+    Arc::new(host.claiming(&claims.collect::<Vec<_>>()))
 }
 
 /// Closes with the answer to everything else.
-fn finish(view: &View<'_>, head: &RouteConfiguration, members: &[Member<'_>]) -> Bytes {
-    let takes_all = |member: &Member<'_>| member.domains.iter().any(|domain| domain == "*");
-    let last = (!members.iter().any(takes_all)).then(|| catch_all(view));
-    join::configuration(head, members, last.as_ref())
+fn finish(view: &View<'_>, head: &RouteConfiguration, hosts: &[Arc<EncodedVirtualHost>]) -> Bytes {
+    let assignment = join::assign(hosts);
+    let last = (!assignment.takes_all).then(|| catch_all(view));
+    join::configuration(head, &assignment, last.as_ref())
 }
 
 /// What becomes of requests for hosts that the mesh does not know.

@@ -2,54 +2,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::{Decorator, Route, VirtualHost};
 use ostro_mesh::model::{Age, ListenerClass, Resolution, RouteRules, Service};
 use ostro_mesh::{Hosts, View};
 use ostro_names::Host;
+use prost::Message;
 
 use super::domains::{self, Domain};
+use super::encoded::EncodedVirtualHost;
 use super::{MESH, Place, action, destination, hash, http, matching, retry};
-use crate::{encode, service};
-
-/// A virtual host before it is known which of its domains others claim: a value of its own, to be joined into as many
-/// route configurations as there are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EncodedVirtualHost {
-    /// What it answers for.
-    pub host: Host,
-    /// The port that requests were sent to.
-    pub port: u16,
-    /// The `VirtualHost` without its domains. Fields of a message may come in any order, so they are appended.
-    pub body: Bytes,
-    /// The domains that it has unless another comes first, its own name first.
-    pub claims: Vec<Domain>,
-    /// Who comes first: virtual hosts of older VirtualServices, then services by age.
-    pub precedence: (bool, Option<Age>),
-    /// The hosts, wildcards included, of the VirtualServices for this host, whether their routes are used or not: where
-    /// a service has the port, all of them may have a virtual host on it. Sorted, distinct.
-    pub rule_hosts: Vec<Host>,
-}
-
-/// Where virtual hosts come from: built on the spot, or kept by somebody who knows when they change.
-pub trait VirtualHosts {
-    /// What [`encoded`] gives for the proxy behind `view`.
-    ///
-    /// Whoever does not build it through `view` has to put to `view` each question that was asked when it was built, so
-    /// that what it is joined into is shared by proxies that agree on it, and has to know when it changes.
-    fn get(&mut self, view: &View<'_>, host: Host, port: u16) -> Option<Arc<EncodedVirtualHost>>;
-}
-
-/// Builds each virtual host on the spot.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct OnTheSpot;
-
-impl VirtualHosts for OnTheSpot {
-    fn get(&mut self, view: &View<'_>, host: Host, port: u16) -> Option<Arc<EncodedVirtualHost>> {
-        encoded(view, host, port).map(Arc::new)
-    }
-}
+use crate::service;
 
 /// The virtual host for `host` on `port`, if HTTP is spoken there: a service's, or that of a VirtualService for a host
 /// that is no service. The latter has one on port 80, and where a service of the same VirtualService has the port.
@@ -81,14 +44,9 @@ impl Draft {
         let mut rule_hosts: Vec<Host> = self.rules.iter().flat_map(|rules| &rules.hosts).copied().collect();
         rule_hosts.sort_unstable();
         rule_hosts.dedup();
-        EncodedVirtualHost {
-            host: self.host,
-            port: self.port,
-            body: encode::bytes(&body),
-            claims: self.domains,
-            precedence: (self.chosen.is_none(), self.chosen.or(self.service)),
-            rule_hosts,
-        }
+        let precedence = (self.chosen.is_none(), self.chosen.or(self.service));
+        let at = (self.host, self.port);
+        EncodedVirtualHost::new(at, body.encode_to_vec(), &self.domains, precedence, rule_hosts)
     }
 }
 
