@@ -1,7 +1,7 @@
 //! `cargo xtask bench translate`: a large mesh, many eager proxies, one change after the other.
 //!
-//! Prints the size of the read index, and for each sort of change how long the model and the distribution take and what
-//! reaches the proxies. Fails if the index is larger than the design allows.
+//! Prints the size of the read index, and for each sort of change how long the model and the distribution take (on the
+//! clock, and of that at work), when the last proxy has it, and how many responses that took. Fails if the index is larger than the design allows.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot be made must stop")]
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +20,12 @@ const INDEX_BYTES_MAX: i64 = 200 << 20;
 
 /// Changes of each sort.
 const ROUNDS: usize = 5;
+
+/// How often it is looked whether responses arrive.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// After so long without a response it is asked whether all have everything.
+const SILENCE: Duration = Duration::from_millis(500);
 
 struct Size {
     shape: Shape,
@@ -78,10 +84,10 @@ async fn main() -> ExitCode {
     let started = Instant::now();
     let clients = connect(&shape, proxies, address).await;
     let bench = Bench { shape, mesh, metrics, handle, clients };
-    bench.quiet().await;
+    let told = bench.quiet().await.duration_since(started);
     println!(
-        "all proxies told everything: {:.2?}, resident {} MiB (clients included)",
-        started.elapsed(),
+        "all proxies told everything: {told:.2?}, of which the distribution worked {:.2?}; resident {} MiB (clients included)",
+        worked(),
         resident() >> 20
     );
     let index = bench.index();
@@ -114,32 +120,47 @@ async fn connect(shape: &Shape, proxies: usize, server: SocketAddr) -> Vec<Clien
 }
 
 impl Bench {
-    /// Waits until every proxy has everything.
-    async fn quiet(&self) {
+    fn responses(&self) -> u64 {
+        self.clients.iter().map(Client::responses).sum()
+    }
+
+    /// Waits until every proxy has everything; when the last response arrived. It is asked seldom whether they have:
+    /// answering that takes the distribution longer than most changes.
+    async fn quiet(&self) -> Instant {
+        let (mut heard, mut last) = (self.responses(), Instant::now());
         loop {
-            let waiting = self.handle.proxies().await.into_iter().flat_map(|proxy| proxy.types);
-            let told = |kind: &ostro_discovery::status::TypeStatus| {
-                kind.pending == 0 && kind.nonce_sent == kind.nonce_acked
-            };
-            let mut open = 0;
-            let types = waiting.inspect(|_| open += 1).filter(|kind| !told(kind)).count();
-            if types == 0 && open >= self.clients.len() {
-                return;
+            tokio::time::sleep(LOOK).await;
+            let now = self.responses();
+            if now != heard {
+                (heard, last) = (now, Instant::now());
+            } else if last.elapsed() >= SILENCE {
+                if self.have_everything().await {
+                    return last;
+                }
+                last = Instant::now();
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    async fn have_everything(&self) -> bool {
+        let proxies = self.handle.proxies().await;
+        let types: Vec<_> = proxies.into_iter().flat_map(|proxy| proxy.types).collect();
+        let told = |kind: &ostro_discovery::status::TypeStatus| {
+            kind.pending == 0 && kind.nonce_sent == kind.nonce_acked
+        };
+        types.len() >= self.clients.len() && types.iter().all(told)
     }
 
     /// Prints the read index; its bytes.
     fn index(&self) -> i64 {
         let mut total = 0;
-        for kind in ostro_translate::ResourceType::ALL {
-            let label = ostro_telemetry::Typed { r#type: kind.short() };
+        for kind in ["cds", "eds", "lds", "rds", "vhds"] {
+            let label = ostro_telemetry::Typed { r#type: kind };
             let edges = self.metrics.index_edges.get_or_create(&label).get();
             let bytes = self.metrics.index_bytes.get_or_create(&label).get();
             let resources = self.metrics.resources.get_or_create(&label).get();
             total += bytes;
-            println!("read index, {}: {resources} resources, {edges} edges, {bytes} bytes", kind.short());
+            println!("read index, {kind}: {resources} resources, {edges} edges, {bytes} bytes");
         }
         println!("read index: {total} bytes = {:.1} MiB", total as f64 / f64::from(1 << 20));
         total
@@ -147,8 +168,8 @@ impl Bench {
 
     async fn changes(mut self) {
         println!(
-            "{:<28} {:>12} {:>12} {:>12} {:>10}",
-            "one change of", "model", "worked out", "all told", "responses"
+            "{:<30} {:>12} {:>12} {:>12} {:>12} {:>10}",
+            "one change of", "model", "worked out", "of it work", "all told", "responses"
         );
         let shape = self.shape;
         self.measure("endpoints", |_, service| shape.slice(service, 1)).await;
@@ -166,8 +187,8 @@ impl Bench {
 
     /// Makes the change in so many services, one after the other; `change` is told round and service.
     async fn measure(&mut self, what: &str, change: impl Fn(usize, usize) -> String) {
-        let (mut model, mut worked_out, mut told) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-        let before: u64 = self.clients.iter().map(Client::responses).sum();
+        let [mut model, mut worked_out, mut work, mut told] = [Duration::ZERO; 4];
+        let before = self.responses();
         for round in 0..ROUNDS {
             // A step that keeps to services with a rule and a route, and spreads over the mesh.
             let step = (self.shape.services / ROUNDS / 20).max(1) * 20;
@@ -178,23 +199,36 @@ impl Bench {
             let keys: Vec<_> = keys.iter().collect();
             let change =
                 ostro_discovery::Change { world, keys, why: what.to_owned(), trigger: "config", arrived };
+            let idle = worked();
             self.handle.changes.send(change).await.unwrap();
             // Answered after the change is worked out.
             self.handle.dump("nobody").await;
             worked_out += arrived.elapsed();
-            self.quiet().await;
-            told += arrived.elapsed();
+            work += worked().saturating_sub(idle);
+            told += self.quiet().await.saturating_duration_since(arrived);
         }
-        let after: u64 = self.clients.iter().map(Client::responses).sum();
+        let after = self.responses();
         let mean = |total: Duration| format!("{:.2?}", total / u32::try_from(ROUNDS).unwrap());
         println!(
-            "{what:<28} {:>12} {:>12} {:>12} {:>10.1}",
+            "{what:<30} {:>12} {:>12} {:>12} {:>12} {:>10.1}",
             mean(model),
             mean(worked_out),
+            mean(work),
             mean(told),
             (after - before) as f64 / ROUNDS as f64
         );
     }
+}
+
+/// The time that the distributing thread has worked: what is left on a busy machine of how long it took.
+fn worked() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let is_distributor = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "discovery")
+    };
+    let task = tasks.into_iter().find(is_distributor).unwrap();
+    let schedule = std::fs::read_to_string(task.join("schedstat")).unwrap();
+    Duration::from_nanos(schedule.split_whitespace().next().unwrap().parse().unwrap())
 }
 
 /// Resident memory of this process, in bytes.
