@@ -4,6 +4,9 @@
 //! - *content*: the bytes of one resource, from its type and name alone;
 //! - *membership*: which names a wildcard subscriber has, as a roster of parts and the names that each part contributes.
 //!
+//! What route configurations have in common, virtual hosts, is a function of its own too ([`virtual_host`]), so that
+//! somebody can keep each and have them joined ([`content_with`]).
+//!
 //! What it is not: it does not know who is connected, what was sent, or what changed (that is `discovery`), and it has
 //! no opinion of its own about which object applies to whom (that is `mesh`).
 //!
