@@ -20,8 +20,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// After a failed accept (out of descriptors, mostly) the next try waits, or it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where connections go: the latest list, in turn. An empty one means they are closed at once.
-pub type Targets = watch::Receiver<Vec<(Ipv4Addr, u16)>>;
+/// Where connections go, in turn. An empty list means they are closed at once.
+pub type Backends = Vec<(Ipv4Addr, u16)>;
+/// The latest of them.
+pub type Targets = watch::Receiver<Backends>;
 
 /// Listens on `host` (port 0: one that is free) and forwards to `targets` for as long as `mesh` lives.
 /// Returns the address.

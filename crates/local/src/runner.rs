@@ -24,6 +24,7 @@ use crate::cluster::{self, ClusterDir};
 use crate::container::PodState;
 use crate::dns::{self, Zone};
 use crate::env::Around;
+use crate::expose::Backends;
 use crate::images::Images;
 use crate::link::{self, POD_NETWORK};
 use crate::place::Place;
@@ -134,6 +135,16 @@ struct Asked {
     errors: BTreeSet<PlanError>,
 }
 
+/// Who hears what the loop finds out.
+pub struct Audience {
+    /// The way in: where the ingress gateway's pods are.
+    pub ingress: watch::Sender<Backends>,
+    /// The name server.
+    pub names: watch::Sender<Arc<Zone>>,
+    /// Whoever looks at the mesh.
+    pub status: watch::Sender<Status>,
+}
+
 /// Everything the loop holds.
 pub struct Runner {
     mesh: Arc<Place>,
@@ -157,7 +168,7 @@ pub struct Runner {
     ending: JoinSet<Ended>,
     /// Directories of pods that are gone, the oldest first.
     gone: VecDeque<PathBuf>,
-    ingress: watch::Sender<Vec<(Ipv4Addr, u16)>>,
+    ingress: watch::Sender<Backends>,
     names: watch::Sender<Arc<Zone>>,
     destinations: watch::Sender<Destinations>,
     wishes: Wishes,
@@ -171,11 +182,10 @@ impl Runner {
         settings: Settings,
         images: Images,
         cluster: ClusterDir,
-        ingress: watch::Sender<Vec<(Ipv4Addr, u16)>>,
-        names: watch::Sender<Arc<Zone>>,
         wishes: Wishes,
-        status: watch::Sender<Status>,
+        audience: Audience,
     ) -> Self {
+        let Audience { ingress, names, status } = audience;
         Self {
             destinations: vips::keep(&mesh),
             mesh: Arc::new(mesh),

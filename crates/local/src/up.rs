@@ -26,7 +26,7 @@ use crate::link::{self, GATEWAY, LinkError};
 use crate::meshes::{LOCK, SOCKET, try_lock};
 use crate::place::Place;
 use crate::pod::Settings;
-use crate::runner::Runner;
+use crate::runner::{Audience, Runner};
 use crate::status::{self, Status};
 use crate::token::{Issuer, TokenError};
 use crate::wishes::{ServicePort, Wishes};
@@ -250,7 +250,8 @@ impl Mesh {
             streams: api::server::streams(),
         });
         let answering = tokio::spawn(api::server::serve(listener, socket, desk, stop.clone()));
-        let runner = Runner::new(mesh, settings, options.images, cluster, targets, names, wishes, tell);
+        let audience = Audience { ingress: targets, names, status: tell };
+        let runner = Runner::new(mesh, settings, options.images, cluster, wishes, audience);
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             runner.run(follower, stopped.clone()).await;

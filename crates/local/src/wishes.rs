@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ostro_api::{Object, ObjectKey, Spec};
 use tokio::sync::watch;
 
+use crate::expose::Backends;
 use crate::services::{self, Known, Live};
 use crate::{ingress, similar};
 
@@ -211,12 +212,12 @@ pub struct Wishes {
     scales: watch::Sender<Scales>,
     changed: watch::Receiver<Scales>,
     in_force: watch::Sender<InForce>,
-    exposed: Vec<(ServicePort, watch::Sender<Vec<(Ipv4Addr, u16)>>)>,
+    exposed: Vec<(ServicePort, watch::Sender<Backends>)>,
 }
 
 impl Wishes {
     /// Without any yet; `exposed` are told where their service's pods are.
-    pub fn new(exposed: Vec<(ServicePort, watch::Sender<Vec<(Ipv4Addr, u16)>>)>) -> Self {
+    pub fn new(exposed: Vec<(ServicePort, watch::Sender<Backends>)>) -> Self {
         let (scales, changed) = watch::channel(Scales::default());
         Self { scales, changed, in_force: watch::Sender::new(InForce::default()), exposed }
     }

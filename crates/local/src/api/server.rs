@@ -289,9 +289,8 @@ fn upgrade(
         let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else { return };
         let Ok(stream) = parts.io.into_inner().into_std() else { return };
         // It ends at once with the pod, and its program with it.
-        match place.spawn(exec::serve(stream, setting)).await {
-            Ok(Err(error)) => tracing::debug!(%pod, %error, "a caller's program"),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = place.spawn(exec::serve(stream, setting)).await {
+            tracing::debug!(%pod, %error, "a caller's program");
         }
         drop(held);
     });
