@@ -1,5 +1,7 @@
 //! The name server between a pod and the host's name servers, in real namespaces. Needs root, as they do.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

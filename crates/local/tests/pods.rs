@@ -2,6 +2,8 @@
 //! sandbox. Pods here have no proxies, so that neither an Envoy nor a control plane is needed: what stands in their
 //! places are programs that end at once.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -4,6 +4,8 @@
 //! address it came from is in the first proxy's line, with the address from which that proxy went on, and so forth.
 //! The host is namespaces of the test's own, so that addresses and names outside are the test's too.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail the test by panicking")]
+
 #[path = "reach/outside.rs"]
 mod outside;
 #[path = "reach/probe.rs"]

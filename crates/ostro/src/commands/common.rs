@@ -92,7 +92,7 @@ pub fn texts(paths: &[PathBuf]) -> Result<Vec<Text>, String> {
             problems.push(problem);
             continue;
         }
-        for file in tree::walk(&[path.clone()]).files {
+        for file in tree::walk(std::slice::from_ref(path)).files {
             match std::fs::read_to_string(&file) {
                 Ok(text) => texts.push(Text { name: file.display().to_string(), text }),
                 Err(error) => problems.push(format!("{}: {error}", file.display())),

@@ -36,7 +36,7 @@ pub enum Command {
     /// Checks files of Kubernetes and Istio objects without a mesh.
     Validate(validate::Args),
     /// Shows, sets, checks and removes the rules that turn a pod's traffic to its proxy.
-    Capture(capture::Args),
+    Capture(Box<capture::Args>),
     /// Walks through routing, faults and retries on a mesh of this machine.
     Demo(demo::Args),
     /// Runs a whole mesh on this machine, from files.
