@@ -1,7 +1,9 @@
 //! Who reaches whom on the local runner, and through which proxies: one mesh, a table of cases, all at once.
 //!
 //! Calls are made from inside the pods. The way a connection took is read from the proxies' access logs: the
-//! address it came from is in the first proxy's line, with the address from which that proxy went on, and so forth.
+//! addresses of its ends are in the first proxy's line, with those of the connection by which that proxy went on, and
+//! so forth. Where a connection comes from does not tell it from others: the kernel uses one port for several
+//! connections to different places.
 //! The host is namespaces of the test's own, so that addresses and names outside are the test's too.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail the test by panicking")]
@@ -145,8 +147,18 @@ fn judge(case: &Case, seen: &Seen, logs: &Logs) -> Option<String> {
     (!right).then(|| format!("{from:?} -> {to:?}: {said:?} via {way:?}; wanted {reached:?} via {wanted:?}"))
 }
 
-/// What the proxies said: by workload and by where a connection came from, where it went on from and in which cluster.
-struct Logs(BTreeMap<String, BTreeMap<String, (String, String)>>);
+/// What the proxies said.
+struct Logs(Vec<Line>);
+
+/// A line of a proxy's access log: a connection, the one by which it went on, and the cluster chosen for it.
+struct Line {
+    workload: String,
+    from: String,
+    to: String,
+    on_from: String,
+    on_to: String,
+    cluster: String,
+}
 
 impl Logs {
     /// Waits until every way that is wanted is told of, or for long enough.
@@ -166,40 +178,41 @@ impl Logs {
     }
 
     fn now(running: &Running) -> Self {
-        let mut logs: BTreeMap<String, BTreeMap<String, (String, String)>> = BTreeMap::new();
+        let mut lines = Vec::new();
         for pod in running.proxies() {
             let text = log_of(&running.state(), &pod);
-            let of_pod = logs.entry(pod.workload).or_default();
             for line in text.lines().filter_map(|line| line.strip_prefix("REACH ")) {
-                if let [remote, on_from, cluster] = line.split(' ').collect::<Vec<_>>()[..] {
-                    of_pod.insert(remote.to_owned(), (on_from.to_owned(), cluster.to_owned()));
+                // The last line may be half written.
+                if let [from, to, on_from, on_to, cluster] = line.split(' ').collect::<Vec<_>>()[..] {
+                    let [from, to, on_from, on_to, cluster] =
+                        [from, to, on_from, on_to, cluster].map(str::to_owned);
+                    lines.push(Line { workload: pod.workload.clone(), from, to, on_from, on_to, cluster });
                 }
             }
         }
-        Logs(logs)
+        Logs(lines)
     }
 
     /// The proxies that the connection of a case, from `local`, went through, with the cluster each chose.
     fn way(&self, case: &Case, local: SocketAddr) -> Vec<String> {
-        match case.from {
+        let is_first = |line: &&Line| match case.from {
             // The published port's forwarder connects anew, and nobody but this case calls the gateway.
-            Who::Host => {
-                let calls = self.0.get("istio-ingressgateway").into_iter().flat_map(BTreeMap::keys);
-                calls.map(|call| self.way_from(call)).max_by_key(Vec::len).unwrap_or_default()
-            }
-            Who::Caller | Who::Stranger => self.way_from(&local.to_string()),
-        }
+            Who::Host => line.workload == "istio-ingressgateway",
+            // No other connection comes from this port (`probe`); where it goes to is seen only before services'
+            // addresses are translated, which for a pod without a proxy is not where its callee's proxy looks.
+            Who::Caller | Who::Stranger => line.from == local.to_string(),
+        };
+        let firsts = self.0.iter().filter(is_first);
+        firsts.map(|first| self.way_from(first)).max_by_key(Vec::len).unwrap_or_default()
     }
 
-    fn way_from(&self, first: &str) -> Vec<String> {
+    fn way_from(&self, first: &Line) -> Vec<String> {
         let mut way = Vec::new();
         let mut passed = BTreeSet::new();
-        let mut at = first;
-        while passed.insert(at) {
-            let found = self.0.iter().find_map(|(workload, log)| Some((workload, log.get(at)?)));
-            let Some((workload, (on_from, cluster))) = found else { break };
-            way.push(format!("{workload}:{cluster}"));
-            at = on_from;
+        let mut next = Some(first);
+        while let Some(line) = next.filter(|line| passed.insert((&line.from, &line.to))) {
+            way.push(format!("{}:{}", line.workload, line.cluster));
+            next = self.0.iter().find(|other| other.from == line.on_from && other.to == line.on_to);
         }
         way
     }

@@ -1,12 +1,13 @@
 //! One call, made from inside a pod with the C library's own resolver, as a program would.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
 
 use super::table::Speaks;
@@ -51,7 +52,7 @@ async fn talk(host: &str, port: u16, speaks: Speaks, local: &mut Option<SocketAd
     if let Speaks::Udp = speaks {
         return datagram(addresses[0]).await;
     }
-    let mut stream = TcpStream::connect(&addresses[..]).await?;
+    let mut stream = connect(&addresses).await?;
     *local = Some(stream.local_addr()?);
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     match speaks {
@@ -74,6 +75,26 @@ async fn talk(host: &str, port: u16, speaks: Speaks, local: &mut Option<SocketAd
         }
     }
     Ok(understand(&String::from_utf8_lossy(&answer)))
+}
+
+/// Connects to the first address that answers, from a port that no other connection has, before or after: those that
+/// the kernel chooses lie higher.
+async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    static NEXT: AtomicU16 = AtomicU16::new(10_000);
+    let mut failed = io::ErrorKind::AddrNotAvailable.into();
+    for address in addresses {
+        let any: IpAddr = match address.is_ipv4() {
+            true => Ipv4Addr::UNSPECIFIED.into(),
+            false => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind((any, NEXT.fetch_add(1, Ordering::Relaxed)).into())?;
+        match socket.connect(*address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 async fn datagram(to: SocketAddr) -> io::Result<Said> {
