@@ -31,6 +31,7 @@ mod filter;
 pub mod inspect;
 mod listener;
 mod listeners;
+mod message;
 mod request;
 pub mod route;
 mod text;
@@ -43,6 +44,7 @@ pub use filter::{
 };
 pub use listener::{FilterChain, Listener};
 pub use listeners::Listeners;
+pub use message::Headers;
 /// Regular expressions as Envoy has them; below us, because what people write is held to them too.
 pub use ostro_re2 as regex;
 pub use refusal::{Reason, Refusal};

@@ -1,0 +1,130 @@
+//! Heads and bodies, written.
+
+use std::io::Write as _;
+
+use bytes::{BufMut as _, BytesMut};
+use http::{HeaderValue, Method, StatusCode};
+use ostro_engine::Headers;
+
+use super::framing::Framing;
+
+/// Writes a request's head. `content-length` is among `headers` if `framing` is a length; `transfer-encoding` is written
+/// by the framing.
+pub fn request_head(
+    out: &mut BytesMut,
+    method: &Method,
+    path: &[u8],
+    authority: &HeaderValue,
+    headers: &Headers,
+    framing: Framing,
+) {
+    out.reserve(method.as_str().len() + path.len() + authority.len() + headers.wire_bytes() + 96);
+    out.put_slice(method.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(path);
+    out.put_slice(b" HTTP/1.1\r\nhost: ");
+    out.put_slice(authority.as_bytes());
+    out.put_slice(b"\r\n");
+    fields(out, headers);
+    body_header(out, framing);
+    out.put_slice(b"\r\n");
+}
+
+/// Writes a response's head, with the reason phrase of RFC 9110. Framing as in [`request_head`]; a `content-length` may
+/// stand beside [`Framing::Empty`], as after HEAD.
+pub fn response_head(
+    out: &mut BytesMut,
+    is_http10: bool,
+    status: StatusCode,
+    headers: &Headers,
+    framing: Framing,
+) {
+    out.reserve(headers.wire_bytes() + 128);
+    out.put_slice(if is_http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.put_slice(status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+    out.put_slice(b"\r\n");
+    fields(out, headers);
+    body_header(out, framing);
+    out.put_slice(b"\r\n");
+}
+
+fn fields(out: &mut BytesMut, headers: &Headers) {
+    for (name, value) in headers.iter() {
+        out.put_slice(name.as_str().as_bytes());
+        out.put_slice(b": ");
+        out.put_slice(value.as_bytes());
+        out.put_slice(b"\r\n");
+    }
+}
+
+fn body_header(out: &mut BytesMut, framing: Framing) {
+    if framing == Framing::Chunked {
+        out.put_slice(b"transfer-encoding: chunked\r\n");
+    }
+}
+
+/// Frames the parts of one body.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyEncoder {
+    framing: Framing,
+}
+
+impl BodyEncoder {
+    /// An encoder for what a head has announced.
+    pub fn new(framing: Framing) -> Self {
+        Self { framing }
+    }
+
+    /// What comes before so many bytes of data; [`after`](Self::after) follows them.
+    pub fn before(&self, out: &mut BytesMut, size: usize) {
+        if self.framing == Framing::Chunked && size > 0 {
+            // Writing to memory does not fail.
+            let _ = write!(out.writer(), "{size:x}\r\n");
+        }
+    }
+
+    /// What comes after so many bytes of data.
+    pub fn after(&self, out: &mut BytesMut, size: usize) {
+        if self.framing == Framing::Chunked && size > 0 {
+            out.put_slice(b"\r\n");
+        }
+    }
+
+    /// The end of the body. Trailers go with chunks only; without them they are dropped, as a recipient may
+    /// (RFC 9110 section 6.5.1).
+    pub fn end(&self, out: &mut BytesMut, trailers: Option<&Headers>) {
+        if self.framing == Framing::Chunked {
+            out.put_slice(b"0\r\n");
+            if let Some(trailers) = trailers {
+                fields(out, trailers);
+            }
+            out.put_slice(b"\r\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_and_chunks_as_they_are_on_the_wire() {
+        let mut headers = Headers::default();
+        headers.append(http::HeaderName::from_static("x-a"), HeaderValue::from_static("1"));
+        let mut out = BytesMut::new();
+        let host = HeaderValue::from_static("h");
+        request_head(&mut out, &Method::POST, b"/p", &host, &headers, Framing::Empty);
+        assert_eq!(&out[..], b"POST /p HTTP/1.1\r\nhost: h\r\nx-a: 1\r\n\r\n");
+        out.clear();
+        response_head(&mut out, false, StatusCode::OK, &headers, Framing::Chunked);
+        let encoder = BodyEncoder::new(Framing::Chunked);
+        encoder.before(&mut out, 17);
+        encoder.after(&mut out, 17);
+        encoder.end(&mut out, Some(&headers));
+        let wire =
+            b"HTTP/1.1 200 OK\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\n11\r\n\r\n0\r\nx-a: 1\r\n\r\n";
+        assert_eq!(&out[..], wire);
+    }
+}

@@ -1,0 +1,3 @@
+//! Floor 4: the L7 data plane.
+
+pub mod http1;
