@@ -3,8 +3,9 @@
 
 use envoy_types::pb::envoy::config::listener::v3::Listener as ListenerProto;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use http::{HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
-use ostro_engine::{Action, Connection, Decision, Listener, Opening, Request, RouteTable, Scheme};
+use ostro_engine::{Action, Connection, Decision, Listener, Opening, Request, RouteTable};
 use prost::Message;
 
 fuzz_target!(|input: (&[u8], &str, &[u8], u64)| {
@@ -19,14 +20,8 @@ fuzz_target!(|input: (&[u8], &str, &[u8], u64)| {
         });
     }
     if let Some(table) = RouteConfiguration::decode(bytes).ok().and_then(|p| RouteTable::compile(p).ok()) {
-        let request = Request {
-            method: "GET",
-            authority,
-            path,
-            scheme: Scheme::Http,
-            is_internal: false,
-            headers: &[],
-        };
+        let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).unwrap_or(HeaderValue::from_static("/"));
+        let request = Request::new(Method::GET, value(authority.as_bytes()), value(path));
         if let Decision::Route(_, route) = table.decide(&request, random)
             && let Action::Forward(forward) = &route.action
         {

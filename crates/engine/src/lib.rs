@@ -48,7 +48,7 @@ pub use message::Headers;
 /// Regular expressions as Envoy has them; below us, because what people write is held to them too.
 pub use ostro_re2 as regex;
 pub use refusal::{Reason, Refusal};
-pub use request::{Request, Scheme};
+pub use request::{Request, RequestField, Scheme, is_grpc};
 pub use route::{Action, Decision, Forward, Route, RouteTable, VirtualHost};
 pub use text::TextMatcher;
 pub use weighted::Weighted;

@@ -7,6 +7,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::str::FromStr as _;
 
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption, RuntimeFractionalPercent};
@@ -24,7 +25,8 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Int64Range};
 use envoy_types::pb::google::protobuf::BoolValue;
 use envoy_types::util::pack_any;
-use ostro_engine::{Decision, Request, RouteTable, Scheme};
+use http::HeaderName;
+use ostro_engine::{Decision, Request, RouteTable};
 use ostro_testkit::envoy::Envoy;
 use prost::Message;
 use serde_json::{Value, json};
@@ -219,14 +221,15 @@ fn asked(dice: &mut Dice) -> Asked {
 
 /// What the engine says: the route's name, or the status of the answer without one.
 fn by_engine(table: &RouteTable, asked: &Asked) -> String {
-    let headers: Vec<(&str, &[u8])> = asked.headers.iter().map(|(n, v)| (*n, v.trim().as_bytes())).collect();
+    let header =
+        |(name, value): &(&str, &str)| (HeaderName::from_str(name).unwrap(), value.trim().parse().unwrap());
     let request = Request {
-        method: asked.method,
-        authority: asked.authority,
-        path: asked.path.as_bytes(),
-        scheme: Scheme::Http,
-        is_internal: false,
-        headers: &headers,
+        headers: asked.headers.iter().map(header).collect(),
+        ..Request::new(
+            asked.method.parse().unwrap(),
+            asked.authority.parse().unwrap(),
+            asked.path.parse().unwrap(),
+        )
     };
     match table.decide(&request, 0) {
         Decision::Route(_, route) => route.name.clone(),

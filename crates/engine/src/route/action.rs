@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::config::route::v3::{
 };
 
 use crate::refusal::Within;
-use crate::{Refusal, Request, Weighted};
+use crate::{Refusal, Request, RequestField, Weighted};
 
 /// What becomes of a request.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct Forward {
 enum Target {
     Cluster(String),
     /// Named by a request header.
-    Header(String),
+    Header(RequestField),
     Weighted(Weighted),
 }
 
@@ -76,7 +76,7 @@ impl Forward {
         let mut destinations = Vec::new();
         let target = match proto.cluster_specifier.take() {
             Some(ClusterSpecifier::Cluster(name)) => Target::Cluster(name),
-            Some(ClusterSpecifier::ClusterHeader(name)) => Target::Header(name.to_ascii_lowercase()),
+            Some(ClusterSpecifier::ClusterHeader(name)) => Target::Header(RequestField::parse(&name)),
             Some(ClusterSpecifier::WeightedClusters(clusters)) => {
                 destinations = check_weighted(clusters).within(|| "weighted_clusters".to_owned())?;
                 let share = |c: &ClusterWeight| (c.name.clone(), c.weight.as_ref().map_or(0, |w| w.value));
@@ -95,11 +95,11 @@ impl Forward {
 
     /// The cluster for a request; `random` is the request's own. `None` if it should come from a header that
     /// the request does not have, or that is no text.
-    pub fn cluster<'a>(&'a self, request: &Request<'a>, random: u64) -> Option<&'a str> {
+    pub fn cluster<'a>(&'a self, request: &'a Request, random: u64) -> Option<&'a str> {
         match &self.target {
             Target::Cluster(name) => Some(name),
             Target::Weighted(clusters) => Some(clusters.pick(random)),
-            Target::Header(name) => request.header(name).next().and_then(|v| std::str::from_utf8(v).ok()),
+            Target::Header(name) => request.values(name).next().and_then(|v| std::str::from_utf8(v).ok()),
         }
     }
 

@@ -41,14 +41,13 @@ impl Domains {
         if is_new { Ok(()) } else { Err(Refusal::invalid(format!("domain {domain:?} twice"))) }
     }
 
-    /// The virtual host for an authority. Without an authority only a table of nothing but `*` answers.
+    /// The virtual host for an authority in lower case. Without an authority only a table of nothing but `*` answers.
     pub fn find(&self, authority: &str) -> Option<usize> {
         if authority.is_empty() {
             let only_any = self.exact.is_empty() && self.suffixes.is_empty() && self.prefixes.is_empty();
             return self.any.filter(|_| only_any);
         }
-        let authority = authority.to_ascii_lowercase();
-        let found = self.exact.get(authority.as_str()).copied();
+        let found = self.exact.get(authority).copied();
         let suffix = |length| authority.get(authority.len() - length..);
         let prefix = |length| authority.get(..length);
         found

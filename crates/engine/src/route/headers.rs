@@ -3,12 +3,12 @@
 use envoy_types::pb::envoy::config::route::v3::HeaderMatcher;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 
-use crate::{Refusal, Request, TextMatcher};
+use crate::{Refusal, Request, RequestField, TextMatcher};
 
 /// A condition on one header.
 #[derive(Clone, Debug)]
 pub(super) struct HeaderCondition {
-    name: Box<str>,
+    field: RequestField,
     inverted: bool,
     missing_is_empty: bool,
     condition: Condition,
@@ -49,7 +49,7 @@ impl HeaderCondition {
             Some(HeaderMatchSpecifier::ContainsMatch(text)) => Condition::Value(TextMatcher::contains(text)),
         };
         Ok(HeaderCondition {
-            name: name.to_ascii_lowercase().into(),
+            field: RequestField::parse(name),
             inverted: *invert_match,
             missing_is_empty: *treat_missing_header_as_empty,
             condition,
@@ -57,8 +57,8 @@ impl HeaderCondition {
     }
 
     /// Of several values of the header any may meet the condition: Envoy looks at each, not at all of them joined.
-    pub(super) fn holds(&self, request: &Request<'_>) -> bool {
-        let mut values = request.header(&self.name).peekable();
+    pub(super) fn holds(&self, request: &Request) -> bool {
+        let mut values = request.values(&self.field).peekable();
         let is_there = values.peek().is_some();
         if let Condition::Present(wanted) = self.condition {
             return ((is_there || self.missing_is_empty) == wanted) != self.inverted;

@@ -8,6 +8,8 @@ use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 
 use super::headers::HeaderCondition;
+use http::Method;
+
 use crate::refusal::Within;
 use crate::{Refusal, Request, TextMatcher};
 
@@ -75,10 +77,10 @@ impl RouteMatch {
     }
 
     /// Do the conditions hold for a request with this random number?
-    pub fn hold(&self, request: &Request<'_>, random: u64) -> bool {
+    pub fn hold(&self, request: &Request, random: u64) -> bool {
         self.path.holds(request)
             && self.share.is_none_or(|s| random % s.denominator < s.numerator)
-            && (!self.is_grpc || is_grpc(request))
+            && (!self.is_grpc || request.is_grpc())
             && self.headers.iter().all(|h| h.holds(request))
             && self.query.iter().all(|(name, condition)| condition.holds(request.query(name)))
     }
@@ -104,7 +106,7 @@ impl Path {
         })
     }
 
-    fn holds(&self, request: &Request<'_>) -> bool {
+    fn holds(&self, request: &Request) -> bool {
         let path = request.bare_path();
         match self {
             // A CONNECT without a path is for connect matchers only.
@@ -113,7 +115,7 @@ impl Path {
             Path::Segments(text, length) => {
                 text.matches(path) && matches!(path.get(*length), None | Some(b'/'))
             }
-            Path::Connect => request.method == "CONNECT",
+            Path::Connect => request.method == Method::CONNECT,
         }
     }
 }
@@ -150,12 +152,4 @@ fn share(proto: &RuntimeFractionalPercent) -> Result<Share, Refusal> {
         Err(_) => return Err(Refusal::unsupported(format!("denominator {denominator}"))),
     };
     Ok(Share { numerator: u64::from(numerator), denominator })
-}
-
-/// `application/grpc`, alone or with a subtype.
-fn is_grpc(request: &Request<'_>) -> bool {
-    let Some(content_type) = request.header("content-type").next() else { return false };
-    content_type
-        .strip_prefix(b"application/grpc")
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
 }

@@ -6,6 +6,8 @@ mod headers;
 mod host;
 pub mod matches;
 
+use std::borrow::Cow;
+
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 
 pub use action::{Action, Direct, Forward};
@@ -74,12 +76,16 @@ impl RouteTable {
     pub fn host(&self, authority: &str) -> Option<&VirtualHost> {
         let authority =
             if self.rest.ignore_port_in_host_matching { without_port(authority) } else { authority };
-        self.domains.find(authority).and_then(|index| self.hosts.get(index))
+        let authority = match authority.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(authority.to_ascii_lowercase()),
+            false => Cow::Borrowed(authority),
+        };
+        self.domains.find(&authority).and_then(|index| self.hosts.get(index))
     }
 
     /// What becomes of a request; `random` is drawn once per request.
-    pub fn decide(&self, request: &Request<'_>, random: u64) -> Decision<'_> {
-        let Some(host) = self.host(request.authority) else { return Decision::NoVirtualHost };
+    pub fn decide(&self, request: &Request, random: u64) -> Decision<'_> {
+        let Some(host) = self.host(request.host()) else { return Decision::NoVirtualHost };
         let wants_tls = match host.tls {
             TlsRequirement::None => false,
             TlsRequirement::External => !request.is_internal,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use http::{HeaderValue, Method};
 use ostro_engine::{
     Action, ClientHello, Connection, Decision, DownstreamSocket, FilterChain, HttpManager, HttpVersion,
     Listener, Opening, Request, RouteTable, Routes, Scheme, Terminal,
@@ -134,22 +135,26 @@ fn follow_request(
         }
     };
     let address = SocketAddr::new(call.address, call.port).to_string();
-    let headers: Vec<(String, &[u8])> =
-        call.headers.iter().map(|(n, v)| (n.to_ascii_lowercase(), v.as_bytes())).collect();
-    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+    let header = |(name, text): (&String, &String)| Ok((name.parse().map_err(no_header)?, value(text)?));
+    // Who names no host calls the address.
+    let authority = value(if call.host_header.is_empty() { &address } else { &call.host_header })?;
     let request = Request {
-        method: "GET",
-        // Who names no host calls the address.
-        authority: if call.host_header.is_empty() { &address } else { &call.host_header },
-        path: call.path.as_bytes(),
         scheme: if tls(call) == Tls::Plaintext { Scheme::Http } else { Scheme::Https },
-        is_internal: false,
-        headers: &headers,
+        headers: call.headers.iter().map(header).collect::<Result<_, String>>()?,
+        ..Request::new(Method::GET, authority, value(&call.path)?)
     };
     decide(&table, &request, outcome)
 }
 
-fn decide(table: &RouteTable, request: &Request<'_>, outcome: &mut Outcome) -> Result<(), String> {
+fn value(text: &str) -> Result<HeaderValue, String> {
+    text.parse().map_err(no_header)
+}
+
+fn no_header(error: impl std::fmt::Display) -> String {
+    format!("the case itself: {error}")
+}
+
+fn decide(table: &RouteTable, request: &Request, outcome: &mut Outcome) -> Result<(), String> {
     let decision = table.decide(request, RANDOM);
     if let Decision::RedirectToTls(host) | Decision::NoRoute(host) | Decision::Route(host, _) = decision {
         outcome.note("virtualHost", &host.name);
