@@ -28,12 +28,15 @@ mod cidr;
 mod cluster;
 mod connection;
 mod filter;
+mod flags;
+pub mod format;
 pub mod inspect;
 mod listener;
 mod listeners;
 mod message;
 mod request;
 pub mod route;
+mod stream_info;
 mod text;
 mod weighted;
 
@@ -42,6 +45,7 @@ pub use connection::{ClientHello, Connection, HttpVersion, Opening};
 pub use filter::{
     Codec, DownstreamSocket, HttpFilter, HttpManager, NetworkFilter, Routes, TcpProxy, Terminal,
 };
+pub use flags::ResponseFlags;
 pub use listener::{FilterChain, Listener};
 pub use listeners::Listeners;
 pub use message::Headers;
@@ -50,5 +54,6 @@ pub use ostro_re2 as regex;
 pub use refusal::{Reason, Refusal};
 pub use request::{Request, RequestField, Scheme, is_grpc};
 pub use route::{Action, Decision, Forward, Route, RouteTable, VirtualHost};
+pub use stream_info::{ConnectionInfo, Protocol, StreamInfo, StreamView};
 pub use text::TextMatcher;
 pub use weighted::Weighted;

@@ -1,0 +1,192 @@
+//! Envoy's command operators (`%REQ(x)%`): texts with holes that a stream fills, of access logs and of header values.
+//!
+//! Source: Envoy's documentation, "Access logging", section "Command operators". An operator that is not known is
+//! refused when the text is compiled, as by Envoy.
+
+mod operator;
+mod parse;
+mod time;
+
+use bytes::BytesMut;
+
+use crate::{Refusal, StreamView};
+use operator::Operator;
+
+/// A text with holes.
+#[derive(Clone, Debug)]
+pub struct Format {
+    parts: Box<[Part]>,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Text(Box<str>),
+    Hole(Operator),
+}
+
+/// What stands where a stream has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// `-`, as in logs.
+    Dash,
+    /// Nothing, as in header values.
+    Empty,
+}
+
+impl Format {
+    /// Compiles a text; `%%` is a percent sign.
+    pub fn compile(text: &str) -> Result<Format, Refusal> {
+        Ok(Format { parts: parse::parts(text)?.into_boxed_slice() })
+    }
+
+    /// The text, if it has no holes.
+    pub fn literal(&self) -> Option<&str> {
+        match &*self.parts {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Adds the text to `out`, its holes filled.
+    pub fn write(&self, stream: StreamView<'_>, missing: Missing, out: &mut BytesMut) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Hole(operator) => {
+                    if !operator.write(stream, out) && missing == Missing::Dash {
+                        out.extend_from_slice(b"-");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same for JSON: a text of a single hole that stands for a number, or for nothing, is told as such.
+    pub fn write_json(&self, stream: StreamView<'_>, out: &mut BytesMut) {
+        let [Part::Hole(operator)] = &*self.parts else {
+            let mut text = BytesMut::new();
+            self.write(stream, Missing::Dash, &mut text);
+            return json_string(&text, out);
+        };
+        let mut text = BytesMut::new();
+        if !operator.write(stream, &mut text) {
+            out.extend_from_slice(b"null");
+        } else if operator.is_number() {
+            out.extend_from_slice(&text);
+        } else {
+            json_string(&text, out);
+        }
+    }
+}
+
+/// A JSON string; what is no UTF-8 is replaced.
+pub fn json_string(text: &[u8], out: &mut BytesMut) {
+    out.extend_from_slice(b"\"");
+    for char in String::from_utf8_lossy(text).chars() {
+        match char {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            control if (control as u32) < 0x20 => {
+                out.extend_from_slice(format!("\\u{:04x}", control as u32).as_bytes());
+            }
+            other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out.extend_from_slice(b"\"");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+    use super::*;
+    use crate::{ConnectionInfo, Headers, Protocol, Request, ResponseFlags, StreamInfo};
+
+    fn info() -> StreamInfo {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let connection = ConnectionInfo {
+            id: 7,
+            local: at("10.0.0.1:80"),
+            remote: at("10.0.0.2:1234"),
+            direct_remote: at("[::1]:5"),
+            server_name: None,
+        };
+        let mut info = StreamInfo::new(
+            Arc::new(connection),
+            Duration::from_micros(1_700_000_000_123_456),
+            Some(Protocol::Http11),
+        );
+        info.status = Some(StatusCode::SERVICE_UNAVAILABLE);
+        info.flags = ResponseFlags::UPSTREAM_CONNECTION_FAILURE;
+        info.ended = Some(Duration::from_micros(12_999));
+        info.bytes_received = 5;
+        info.cluster = Some("outbound|80||a".into());
+        info
+    }
+
+    fn filled(text: &str) -> String {
+        let mut request =
+            Request::new(Method::GET, HeaderValue::from_static("h:80"), HeaderValue::from_static("/p?q"));
+        request.headers.append(HeaderName::from_static("x-a"), HeaderValue::from_static("12345"));
+        let response: Headers =
+            [(HeaderName::from_static("server"), HeaderValue::from_static("s"))].into_iter().collect();
+        let info = info();
+        let view =
+            StreamView { info: &info, request: Some(&request), response: Some(&response), trailers: None };
+        let mut out = BytesMut::new();
+        Format::compile(text).unwrap().write(view, Missing::Dash, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn holes_are_filled() {
+        for (text, wanted) in [
+            ("100%% %PROTOCOL%", "100% HTTP/1.1"),
+            ("%START_TIME%", "2023-11-14T22:13:20.123Z"),
+            ("%START_TIME(%s.%6f %d/%b/%Y:%T %z)%", "1700000000.123456 14/Nov/2023:22:13:20 +0000"),
+            ("%REQ(:METHOD)% %REQ(X-NONE?:PATH)% %REQ(:authority)% %REQ(X-A):3%", "GET /p?q h:80 123"),
+            ("%REQ_WITHOUT_QUERY(:PATH)%", "/p"),
+            ("%RESP(SERVER)% %RESP(x)%|%TRAILER(x)%", "s -|-"),
+            ("%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%", "503 UF -"),
+            ("%BYTES_RECEIVED% %BYTES_SENT% %DURATION%", "5 0 12"),
+            (
+                "%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+                "10.0.0.2:1234 10.0.0.2",
+            ),
+            ("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %DOWNSTREAM_LOCAL_PORT%", "[::1]:5 80"),
+            ("%UPSTREAM_HOST% %UPSTREAM_CLUSTER_RAW% %UPSTREAM_CLUSTER%", "- outbound|80||a outbound|80||a"),
+            ("%REQUESTED_SERVER_NAME% %ROUTE_NAME%", "- -"),
+        ] {
+            assert_eq!(filled(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_envoy_refuses_is_refused() {
+        for text in ["%", "%NOPE%", "%REQ%", "%REQ(a", "%REQ(a)x%", "a%b", "%START_TIME(%s)", "%REQ(a):x%"] {
+            assert!(Format::compile(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn json_has_numbers_and_nulls() {
+        let info = info();
+        let view = StreamView { info: &info, request: None, response: None, trailers: None };
+        let json = |text: &str| {
+            let mut out = BytesMut::new();
+            Format::compile(text).unwrap().write_json(view, &mut out);
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        assert_eq!(json("%RESPONSE_CODE%"), "503");
+        assert_eq!(json("%UPSTREAM_HOST%"), "null");
+        assert_eq!(json("a\"%PROTOCOL%"), r#""a\"HTTP/1.1""#);
+    }
+}
