@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ostro-agent", 4),
     ("ostro-control", 4),
     ("ostro-local", 4),
+    ("ostro-proxy", 4),
     ("ostro", 5),
 ];
 
