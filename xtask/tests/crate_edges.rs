@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ostro-discovery", 3),
     ("ostro-capture", 3),
     ("ostro-telemetry", 3),
+    ("ostro-transport", 3),
     ("ostro-agent", 4),
     ("ostro-control", 4),
     ("ostro-local", 4),
