@@ -23,37 +23,56 @@
 
 #[macro_use]
 mod refusal;
+pub mod balance;
+pub mod breakers;
 pub mod chain;
 mod cidr;
-mod cluster;
+pub mod cluster;
 mod connection;
 mod filter;
 mod flags;
 pub mod format;
+#[allow(dead_code, reason = "shared with what is about to come")]
+mod fraction;
+mod http_options;
 pub mod inspect;
 mod listener;
 mod listeners;
 mod message;
+mod metadata;
+pub mod outlier;
+mod priority;
+#[allow(dead_code, reason = "shared with what is about to come")]
+mod proto;
 mod request;
+pub mod retry;
 pub mod route;
+mod socket_options;
 mod stream_info;
 mod text;
 mod weighted;
+mod wire;
 
+pub use balance::{Choice, Host, Picker, Snapshot, Upstream};
 pub use cluster::{Cluster, Discovery};
 pub use connection::{ClientHello, Connection, HttpVersion, Opening};
 pub use filter::{
     Codec, DownstreamSocket, HttpFilter, HttpManager, NetworkFilter, Routes, TcpProxy, Terminal,
 };
 pub use flags::ResponseFlags;
+pub use fraction::Fraction;
+pub use http_options::{Http1Options, Http2Keepalive, Http2Options};
 pub use listener::{FilterChain, Listener};
 pub use listeners::Listeners;
 pub use message::Headers;
+pub use metadata::Metadata;
 /// Regular expressions as Envoy has them; below us, because what people write is held to them too.
 pub use ostro_re2 as regex;
+pub use priority::Priority;
 pub use refusal::{Reason, Refusal};
 pub use request::{Request, RequestField, Scheme, is_grpc};
 pub use route::{Action, Decision, Forward, Route, RouteTable, VirtualHost};
+pub use socket_options::{SocketOption, SocketState, TcpKeepalive};
 pub use stream_info::{ConnectionInfo, Protocol, StreamInfo, StreamView};
 pub use text::TextMatcher;
 pub use weighted::Weighted;

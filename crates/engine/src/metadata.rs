@@ -1,0 +1,42 @@
+//! Metadata of listeners, routes and clusters: what others have noted there, for logs and telemetry.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::Metadata as Proto;
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+
+/// Values by namespace (`istio`, `envoy.lb`) and key. Most things have none; copies share it.
+#[derive(Clone, Debug, Default)]
+pub struct Metadata(Option<Arc<BTreeMap<String, Struct>>>);
+
+impl Metadata {
+    /// Keeps what is written; typed metadata, which only filters of a kind we do not have could read, is let go.
+    pub(crate) fn compile(proto: Option<Proto>) -> Metadata {
+        let namespaces = proto.map(|proto| proto.filter_metadata).unwrap_or_default();
+        let namespaces: BTreeMap<_, _> = namespaces.into_iter().collect();
+        Metadata((!namespaces.is_empty()).then(|| Arc::new(namespaces)))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The value that a path of keys leads to within a namespace.
+    pub fn get(&self, namespace: &str, path: &[impl AsRef<str>]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        let mut value = self.0.as_ref()?.get(namespace)?.fields.get(first.as_ref())?;
+        for key in rest {
+            let Some(Kind::StructValue(inner)) = &value.kind else { return None };
+            value = inner.fields.get(key.as_ref())?;
+        }
+        Some(value)
+    }
+
+    /// Namespaces and what is in them, in order of their names.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&str, &Struct)> {
+        self.0.iter().flat_map(|all| all.iter().map(|(name, value)| (name.as_str(), value)))
+    }
+}
