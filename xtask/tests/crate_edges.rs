@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ostro-mesh", 2),
     ("ostro-translate", 2),
     ("ostro-engine", 2),
+    ("ostro-http2", 3),
     ("ostro-sources", 3),
     ("ostro-discovery", 3),
     ("ostro-capture", 3),
