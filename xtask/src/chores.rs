@@ -11,6 +11,8 @@ use std::process::Command;
 /// its binary without the `bench-` in front.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Bench {
+    /// Time and memory of a local mesh of 100 pods (`bench-local`).
+    Local,
     /// Time per change and size of the read index of a large mesh (`bench-translate`).
     Translate,
 }
@@ -48,11 +50,24 @@ pub fn conformance(dir: &Path, folders: &[String]) -> Done {
 /// A benchmark of `crates/testkit`, in the release profile.
 pub fn bench(name: Bench, args: &[String]) -> Done {
     let binary = match name {
+        Bench::Local => {
+            setup::mesh()?;
+            run(cargo().args([
+                "build",
+                "--release",
+                "--package",
+                "ostro",
+                "--package",
+                "ostro-samples",
+                "--bins",
+            ]))?;
+            "bench-local"
+        }
         Bench::Translate => "bench-translate",
     };
     let mut command = cargo();
     command.args(["run", "--release", "--package", "ostro-testkit", "--bin", binary, "--"]).args(args);
-    run(&mut command)
+    run(environment(&mut command, None)?)
 }
 
 /// Formatting and lints.

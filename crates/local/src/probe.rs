@@ -20,6 +20,8 @@ use tokio::time::Instant;
 const PORTS_PERIOD: Duration = Duration::from_secs(1);
 /// Extra looks come first this often, later less so: after a tenth of the time that has passed.
 const EXTRA_MIN: Duration = Duration::from_millis(50);
+/// How often a proxy that was ready is looked at. That its process has ended is noticed at once and otherwise.
+const PROXY_PERIOD: Duration = Duration::from_secs(5);
 /// The least often that extra looks come.
 const EXTRA_MAX: Duration = Duration::from_millis(500);
 /// Starting a program costs more than a connection does.
@@ -112,7 +114,7 @@ impl Probes {
         let probe = Probe {
             action: Action::Proxy,
             initial_delay: Duration::ZERO,
-            period: PORTS_PERIOD,
+            period: PROXY_PERIOD,
             timeout: Duration::from_secs(5),
             successes: 1,
             failures: 1,

@@ -16,6 +16,7 @@ pub mod census;
 pub mod conformance;
 pub mod envoy;
 pub mod envoy_log;
+pub mod footprint;
 pub mod load;
 pub mod meshgen;
 pub mod netns;
