@@ -12,6 +12,7 @@
 
 pub mod ads;
 pub mod bookinfo;
+pub mod call;
 pub mod census;
 pub mod conformance;
 pub mod envoy;
@@ -20,6 +21,7 @@ pub mod footprint;
 pub mod load;
 pub mod meshgen;
 pub mod netns;
+pub mod ordinary;
 pub mod running;
 pub mod terminal;
 pub mod universe;

@@ -25,9 +25,13 @@ pub struct Running {
     directory: TempDir,
 }
 
+/// Names the directory of programs, if that is not where this workspace builds them.
+pub const PROGRAMS: &str = "OSTRO_PROGRAMS";
+
 /// A binary of this workspace, built beforehand (`cargo xtask test` does).
 pub fn program(name: &str) -> PathBuf {
-    let path = envoy::workspace().join("target/debug").join(name);
+    let built = || envoy::workspace().join("target/debug");
+    let path = std::env::var_os(PROGRAMS).map_or_else(built, PathBuf::from).join(name);
     assert!(path.exists(), "no {}: run `cargo build -p ostro -p ostro-samples`", path.display());
     path
 }

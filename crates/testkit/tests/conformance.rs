@@ -84,3 +84,18 @@ fn capture_rules_are_judged_by_what_packets_meet() {
     assert!(why[0].contains("got \"pod at ") && why[0].contains("(listener 15001)"), "{why:?}");
     assert_eq!(*verdict("a setting from the future"), Verdict::NotRead("setting BRAND_NEW".to_owned()));
 }
+
+#[test]
+fn ours_treat_packets_as_istios_documented_rules_do() {
+    let later = Later::default();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let report = run(&dir, &["capture".to_owned()], &later);
+    let cases = report.folders.iter().flat_map(|(_, cases)| cases);
+    let documented = ["capture/sidecar-redirect-iptables/", "capture/sidecar-tproxy-iptables/"];
+    let ours: Vec<&Case> =
+        cases.filter(|case| documented.iter().any(|of| case.name.starts_with(of))).collect();
+    assert_eq!(ours.len(), 5);
+    for case in ours {
+        assert_eq!(case.verdict, Verdict::Passed, "{}", case.name);
+    }
+}

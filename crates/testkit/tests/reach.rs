@@ -10,8 +10,6 @@
 
 #[path = "reach/outside.rs"]
 mod outside;
-#[path = "reach/probe.rs"]
-mod probe;
 #[path = "reach/table.rs"]
 mod table;
 
@@ -23,12 +21,13 @@ use std::time::{Duration, Instant};
 
 use ostro_local::logs;
 use ostro_local::status::PodStatus;
+use ostro_testkit::call::{Said, Seen, Speaks, call};
+use ostro_testkit::ordinary::Ordinary;
 use ostro_testkit::running::{LOOK, Running};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
-use probe::{Said, Seen, call};
-use table::{Case, Reached, Speaks, TABLE, To, Who};
+use table::{Case, Reached, TABLE, To, Who};
 
 /// How long a case may take to come true: a proxy may hear of an endpoint a moment after it is ready.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
@@ -36,13 +35,30 @@ const SETTLE_MAX: Duration = Duration::from_secs(10);
 const LOG_MAX: Duration = Duration::from_secs(25);
 /// Of the service over UDP.
 const UDP_PORT: u16 = 5353;
+/// What pods of the mesh say where their proxy is to be named.
+const PROXY: &str = "PROXY";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everybody_is_reached_as_the_table_says() {
+    through("envoy").await;
+}
+
+/// The same in the sandbox of an ordinary user, where proxies are known by a mark and the user is the only one.
+#[test]
+fn everybody_is_reached_as_the_table_says_as_an_ordinary_user() {
+    let user = Ordinary::new();
+    let output = user.test("everybody_is_reached_as_the_table_says").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{complaints}");
+}
+
+/// Tries every case with this proxy, as `ostro.dev/proxy` names it, beside whoever has one.
+async fn through(proxy: &'static str) {
     assert!(TABLE.len() >= 40);
     let resolv_conf = tempfile::NamedTempFile::new().unwrap();
     let host = Arc::new(outside::host(resolv_conf.path()).await);
-    let wrong = host.spawn(try_all()).await.unwrap();
+    let wrong = host.spawn(try_all(proxy)).await.unwrap();
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), TABLE.len(), wrong.join("\n"));
 }
 
@@ -62,8 +78,9 @@ async fn heard_of_the_database(running: &Running) {
 }
 
 /// What is wrong, case by case.
-async fn try_all() -> Vec<String> {
-    let running = Arc::new(Running::start(&[("mesh.yaml", include_str!("reach/mesh.yaml"))], &[]).await);
+async fn try_all(proxy: &'static str) -> Vec<String> {
+    let yaml = include_str!("reach/mesh.yaml").replace(PROXY, proxy);
+    let running = Arc::new(Running::start(&[("mesh.yaml", &yaml)], &[]).await);
     running.pod("web").run(answer_udp()).await.unwrap();
     heard_of_the_database(&running).await;
     let mut cases = JoinSet::new();

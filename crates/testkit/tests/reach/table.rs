@@ -1,5 +1,7 @@
 //! The table: who calls whom, who answers, and through which proxies.
 
+use ostro_testkit::call::Speaks;
+
 /// From where a call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -22,16 +24,6 @@ pub enum To {
     Pod6(&'static str, u16, Speaks),
     /// The mesh's way in.
     Ingress,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub enum Speaks {
-    Http,
-    /// The client speaks first.
-    Tcp,
-    /// The server speaks first.
-    Hello,
-    Udp,
 }
 
 /// What comes of it.

@@ -4,9 +4,6 @@ use std::path::PathBuf;
 
 use ostro_testkit::envoy;
 
-/// An ordinary user that exists nowhere.
-pub const USER: u32 = 54_321;
-
 /// From the command line.
 pub struct Options {
     /// Pods, beside the ingress gateway's.
@@ -19,20 +16,19 @@ pub struct Options {
     pub json: Option<PathBuf>,
     /// Where `ostro` and `ostro-sample` are.
     pub programs: PathBuf,
-    /// Who brings the mesh up, if not whoever measures.
-    pub user: Option<u32>,
+    /// Root brings the mesh up, and not an ordinary user.
+    pub as_root: bool,
 }
 
 impl Options {
     pub fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let root = rustix::process::geteuid().is_root();
         let mut options = Self {
             pods: 100,
             services: 40,
             rounds: 5,
             json: None,
             programs: envoy::workspace().join("target/release"),
-            user: root.then_some(USER),
+            as_root: false,
         };
         while let Some(name) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{name} wants a value"));
@@ -46,7 +42,7 @@ impl Options {
                 "--rounds" => options.rounds = number(value()?)?,
                 "--json" => options.json = Some(value()?.into()),
                 "--programs" => options.programs = value()?.into(),
-                "--as-root" => options.user = None,
+                "--as-root" => options.as_root = true,
                 other => {
                     return Err(format!(
                         "{other}: there are --pods, --services, --rounds, each with a number, --json FILE, \

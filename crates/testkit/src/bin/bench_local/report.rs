@@ -21,7 +21,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 pub struct Report {
     pods: usize,
     services: usize,
-    user: String,
+    user: &'static str,
     machine: Vec<(&'static str, String)>,
     pub rounds: Vec<Round>,
 }
@@ -30,7 +30,8 @@ impl Report {
     pub fn new(options: &Options, site: &Site) -> Report {
         let version = |program: &str| {
             let output = Command::new(site.path(program)).arg("--version").output().unwrap();
-            String::from_utf8_lossy(&output.stdout).trim().rsplit("version: ").next().unwrap().to_owned()
+            let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            said.rsplit(' ').next().unwrap_or_default().to_owned()
         };
         let built = options.programs.display().to_string();
         let machine = vec![
@@ -40,7 +41,7 @@ impl Report {
             ("ostro", format!("{} of {built}", version("ostro"))),
             ("envoy", version("envoy")),
         ];
-        let user = options.user.map_or("whoever measures".to_owned(), |user| format!("user {user}"));
+        let user = if options.as_root { "root" } else { "an ordinary user" };
         Report { pods: options.pods, services: options.services, user, machine, rounds: Vec::new() }
     }
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use ostro_testkit::footprint::{Footprint, by_program};
+use ostro_testkit::ordinary::Ordinary;
 use ostro_testkit::{census, envoy, load};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -41,56 +41,41 @@ pub struct Round {
     pub load: f64,
 }
 
-/// A directory that the user can read, with programs and files.
+/// Programs and files where the user can read them.
 pub struct Site {
-    dir: tempfile::TempDir,
-    user: Option<u32>,
+    user: Ordinary,
+    as_root: bool,
 }
 
 impl Site {
     pub fn new(options: &Options) -> Site {
-        let dir = tempfile::Builder::new().prefix("bench-local-").tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let site = Site { dir, user: options.user };
         let program = |name: &str| options.programs.join(name);
-        for source in [program("ostro"), program("ostro-sample"), envoy::binary()] {
-            let target = site.path(&source.file_name().unwrap().to_string_lossy());
-            fs::copy(&source, &target).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
-            fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        fs::write(site.path("mesh.yaml"), options.yaml()).unwrap();
-        let tmp = site.path("tmp");
-        fs::create_dir(&tmp).unwrap();
-        if let Some(user) = site.user {
-            std::os::unix::fs::chown(&tmp, Some(user), Some(user)).unwrap();
-        }
-        site
+        let user = Ordinary::with(&[program("ostro"), program("ostro-sample"), envoy::binary()]);
+        fs::write(user.path("mesh.yaml"), options.yaml()).unwrap();
+        Site { user, as_root: options.as_root }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.user.path(name)
     }
 
     fn up(&self, name: &str, word: &str) -> Child {
-        let mut command = Command::new(self.path("ostro"));
+        let mut command = self.user.command("ostro");
+        if self.as_root {
+            command.uid(0).gid(0);
+        }
         command
             .args(["up", "--plain", "--name", name, "--ingress", "127.0.0.1:0", "--expose", "0:s0.bench:80"])
             .args(["--control-http", "127.0.0.1:0", "--envoy"])
             .arg(self.path("envoy"))
             .arg("-f")
             .arg(self.path("mesh.yaml"))
-            .env_clear()
-            .env("PATH", self.dir.path())
-            .env("TMPDIR", self.path("tmp"))
             .env(census::VARIABLE, word)
-            .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(fs::File::options().create(true).append(true).open(self.path("log")).unwrap());
-        if let Some(user) = self.user {
-            command.uid(user).gid(user);
-        }
-        command.spawn().unwrap()
+            .stderr(fs::File::options().create(true).append(true).open(self.path("log")).unwrap())
+            .spawn()
+            .unwrap()
     }
 
     pub fn round(&self, number: usize) -> Round {

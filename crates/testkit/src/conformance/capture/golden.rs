@@ -5,8 +5,19 @@ use std::process::{Command, Stdio};
 
 use super::case::Form;
 
-/// Loads golden rules in the calling thread's namespace.
+/// What a line begins with that is a command of iproute2.
+const IP: &str = "ip ";
+
+/// Whether golden rules say what routing has to know beside them.
+pub(super) fn tells_routing(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with(IP))
+}
+
+/// Loads golden rules in the calling thread's namespace, and runs the `ip` commands among them.
 pub(super) fn load(form: Form, text: &str) -> Result<(), String> {
+    for command in text.lines().filter_map(|line| line.strip_prefix(IP)) {
+        run("ip", &command.split(' ').collect::<Vec<_>>(), "")?;
+    }
     match form {
         Form::Nft => run("nft", &["-f", "-"], text),
         Form::Iptables => {
@@ -57,7 +68,8 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Result<(), String> {
     match output.status.success() {
         true => Ok(()),
         false => Err(format!(
-            "{program} refused the golden rules: {}",
+            "{program} {} refused what is golden: {}",
+            arguments.join(" "),
             String::from_utf8_lossy(&output.stderr).trim()
         )),
     }

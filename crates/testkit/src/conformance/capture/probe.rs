@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use ostro_capture::rules::Protocol;
-use ostro_capture::{Config, Groups};
+use ostro_capture::{Config, Groups, Interception};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_uid};
 use socket2::{Domain, Socket, Type};
@@ -41,6 +41,8 @@ pub(super) struct Probe {
     pub protocol: Protocol,
     /// Its source, if not the kernel's choice.
     pub source: Option<IpAddr>,
+    /// The mark of its socket, which is then transparent: its source may be somebody else's.
+    pub mark: Option<u32>,
     pub to: SocketAddr,
     /// Whether the zone of its connection is part of the outcome.
     pub zone: bool,
@@ -57,7 +59,10 @@ impl fmt::Display for Probe {
             From::Pod { uid, gid } => write!(f, " from user {uid} group {gid} of the pod")?,
             From::Outside => write!(f, " from outside")?,
         }
-        self.source.map_or(Ok(()), |source| write!(f, " at {source}"))
+        if let Some(source) = self.source {
+            write!(f, " at {source}")?;
+        }
+        self.mark.map_or(Ok(()), |mark| write!(f, " marked {mark}"))
     }
 }
 
@@ -66,8 +71,33 @@ pub(super) fn table(config: &Config, map: &Map) -> Vec<Probe> {
     let mut table = Vec::new();
     outbound(&mut table, config, map);
     from_proxies_inbound_side(&mut table, config, map);
+    if let Interception::Tproxy { mark, .. } = config.interception {
+        on_behalf_of_clients(&mut table, mark, map);
+    }
     inbound(&mut table, map);
     table
+}
+
+/// Connections of a transparent proxy to its application, from its clients' own addresses: they are told by their mark,
+/// and the application's answers, addressed to the client, have to find back to the proxy.
+fn on_behalf_of_clients(table: &mut Vec<Probe>, mark: u32, map: &Map) {
+    // As such a proxy runs: it may mark its sockets.
+    let from = From::Pod { uid: 0, gid: 1337 };
+    for to in map.pod() {
+        for client in map.outside.iter().chain(map.neighbours().collect::<Vec<_>>().iter()) {
+            if client.is_ipv4() == to.is_ipv4() {
+                let (source, to) = (Some(*client), SocketAddr::new(to, 80));
+                table.push(Probe {
+                    from,
+                    protocol: Protocol::Tcp,
+                    source,
+                    mark: Some(mark),
+                    to,
+                    zone: false,
+                });
+            }
+        }
+    }
 }
 
 /// Who may be treated differently.
@@ -92,12 +122,19 @@ fn outbound(table: &mut Vec<Probe>, config: &Config, map: &Map) {
         for place in &places {
             for port in &ports {
                 let to = SocketAddr::new(*place, *port);
-                table.push(Probe { from, protocol: Protocol::Tcp, source: None, to, zone: false });
+                table.push(Probe {
+                    from,
+                    protocol: Protocol::Tcp,
+                    source: None,
+                    mark: None,
+                    to,
+                    zone: false,
+                });
             }
             for port in &map.udp {
                 let to = SocketAddr::new(*place, *port);
                 let zone = *port == 53;
-                table.push(Probe { from, protocol: Protocol::Udp, source: None, to, zone });
+                table.push(Probe { from, protocol: Protocol::Udp, source: None, mark: None, to, zone });
             }
         }
     }
@@ -114,7 +151,14 @@ fn from_proxies_inbound_side(table: &mut Vec<Probe>, config: &Config, map: &Map)
             };
             for port in [80, config.tunnel_port] {
                 let to = SocketAddr::new(to, port);
-                table.push(Probe { from, protocol: Protocol::Tcp, source: Some(source), to, zone: false });
+                table.push(Probe {
+                    from,
+                    protocol: Protocol::Tcp,
+                    source: Some(source),
+                    mark: None,
+                    to,
+                    zone: false,
+                });
             }
         }
     }
@@ -125,22 +169,22 @@ fn inbound(table: &mut Vec<Probe>, map: &Map) {
     for place in map.pod() {
         for port in &map.tcp {
             let to = SocketAddr::new(place, *port);
-            table.push(Probe { from, protocol: Protocol::Tcp, source: None, to, zone: false });
+            table.push(Probe { from, protocol: Protocol::Tcp, source: None, mark: None, to, zone: false });
         }
         for port in &map.udp {
             let to = SocketAddr::new(place, *port);
-            table.push(Probe { from, protocol: Protocol::Udp, source: None, to, zone: false });
+            table.push(Probe { from, protocol: Protocol::Udp, source: None, mark: None, to, zone: false });
         }
         // From somebody who is not at the other end of the cable.
         let far = map.outside.iter().find(|far| far.is_ipv4() == place.is_ipv4()).copied();
         let to = SocketAddr::new(place, 80);
-        table.push(Probe { from, protocol: Protocol::Tcp, source: far, to, zone: false });
+        table.push(Probe { from, protocol: Protocol::Tcp, source: far, mark: None, to, zone: false });
     }
     // What a guest behind an interface sends past the pod.
     for (_, place) in &map.transit {
         for (protocol, port) in [(Protocol::Tcp, 80), (Protocol::Tcp, 53), (Protocol::Udp, 53)] {
             let to = SocketAddr::new(*place, port);
-            table.push(Probe { from, protocol, source: None, to, zone: false });
+            table.push(Probe { from, protocol, source: None, mark: None, to, zone: false });
         }
     }
 }
@@ -185,6 +229,13 @@ fn send(probe: Probe, patience: Duration) -> io::Result<(String, u16)> {
     }
     let kind = if probe.protocol == Protocol::Tcp { Type::STREAM } else { Type::DGRAM };
     let mut socket = Socket::new(Domain::for_address(probe.to), kind, None)?;
+    if let Some(mark) = probe.mark {
+        socket.set_mark(mark)?;
+        match probe.to {
+            SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+            SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+        }
+    }
     if let Some(source) = probe.source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }

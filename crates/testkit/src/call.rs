@@ -10,30 +10,47 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
 
-use super::table::Speaks;
-
 /// How long a call may take; what is not there has to be told before.
 const CALL_MAX: Duration = Duration::from_secs(5);
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Speaks {
+    /// HTTP/1.1.
+    Http,
+    /// The client speaks first.
+    Tcp,
+    /// The server speaks first.
+    Hello,
+    /// Not on a connection at all.
+    Udp,
+}
 
 /// What was seen of a call.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Where it came from, if there was a connection.
     pub local: Option<SocketAddr>,
+    /// What came of it.
     pub said: Said,
 }
 
+/// What came of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// Who answered, by host name.
     By(String),
+    /// A status and nobody's name.
     Status(u16),
+    /// There was no connection, or nothing but its end.
     Closed(String),
+    /// There is no such name.
     NoName,
+    /// Nothing, for as long as it was waited.
     Nothing,
 }
 
-/// Calls.
+/// Calls a host, by name or address, and hears who answers.
 pub async fn call(host: String, port: u16, speaks: Speaks) -> Seen {
     let mut local = None;
     let said = match timeout(CALL_MAX, talk(&host, port, speaks, &mut local)).await {
