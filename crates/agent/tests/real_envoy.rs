@@ -109,6 +109,44 @@ async fn an_envoy_that_dies_is_started_again_and_none_is_left_after_stop() {
     assert!(!std::path::Path::new(&format!("/proc/{second}")).exists());
 }
 
+/// The control plane is not there, so there are requests to it that failed.
+#[tokio::test]
+async fn prometheus_is_told_clusters_and_response_codes_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("envoy.json");
+    std::fs::write(&config, on_free_ports(bootstrap().to_json()).to_string()).unwrap();
+    let address = dir.path().join("admin");
+    let mut envoy = tokio::process::Command::new(envoy());
+    envoy.args([
+        "--concurrency",
+        "1",
+        "--use-dynamic-base-id",
+        "--disable-hot-restart",
+        "--log-level",
+        "off",
+    ]);
+    envoy.arg("-c").arg(&config).arg("--admin-address-path").arg(&address).kill_on_drop(true);
+    let _envoy = envoy.spawn().unwrap();
+    let address = wait_for(|| std::fs::read_to_string(&address).ok()?.trim().parse().ok()).await;
+    let admin = Admin::at(address);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let wanted = [
+        r#"envoy_cluster_upstream_rq{envoy_response_code="503",cluster_name="xds-grpc"}"#,
+        r#"envoy_cluster_upstream_rq_xx{envoy_response_code_class="5",cluster_name="xds-grpc"}"#,
+        r#"envoy_cluster_upstream_cx_total{cluster_name="prometheus_stats"}"#,
+    ];
+    loop {
+        let (_, body) = admin.call(http::Method::GET, "/stats/prometheus").await.unwrap();
+        let text = String::from_utf8_lossy(&body);
+        if wanted.iter().all(|line| text.contains(line)) {
+            return;
+        }
+        let codes: Vec<&str> = text.lines().filter(|line| line.contains("response_code")).collect();
+        assert!(Instant::now() < deadline, "{codes:#?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
