@@ -7,14 +7,18 @@
 )]
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::RandomState;
 use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ostro_testkit::census::{self, Host};
 use ostro_testkit::envoy;
+use ostro_testkit::ordinary::{Ordinary, USER};
 use ostro_testkit::running::program;
+use ostro_testkit::terminal::Session;
 use rustix::process::{Pid, Signal, kill_process};
 
 const YAML: &str = r#"
@@ -48,9 +52,17 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Who brings a mesh up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Root,
+    Ordinary,
+}
+
 /// A directory for all that meshes write, and a look at the host before any.
 struct Site {
-    dir: tempfile::TempDir,
+    user: Ordinary,
+    who: Who,
     word: String,
     before: Host,
 }
@@ -62,31 +74,39 @@ struct Up {
 }
 
 impl Site {
-    fn new() -> Site {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("yaml")).unwrap();
-        fs::write(dir.path().join("yaml/echo.yaml"), YAML).unwrap();
-        fs::create_dir(dir.path().join("tmp")).unwrap();
-        let word = dir.path().file_name().unwrap().to_string_lossy().into_owned();
-        let before = Host::look(dir.path());
-        Site { dir, word, before }
+    fn new(who: Who) -> Site {
+        let user = match who {
+            Who::Root => Ordinary::with(&[]),
+            Who::Ordinary => Ordinary::new(),
+        };
+        fs::create_dir(user.path("yaml")).unwrap();
+        fs::write(user.path("yaml/echo.yaml"), YAML).unwrap();
+        let word = user.dir().file_name().unwrap().to_string_lossy().into_owned();
+        let before = Host::look(user.dir());
+        Site { user, who, word, before }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.user.path(name)
     }
 
     fn name(&self) -> String {
-        format!("t-{}", self.word.trim_start_matches('.').to_lowercase())
+        format!("t-{}", self.word.trim_start_matches("ostro-user-").to_lowercase())
     }
 
-    /// The mesh's own directory; the tests are root.
+    /// The mesh's own directory.
     fn state(&self) -> PathBuf {
-        Path::new("/run/ostro").join(self.name())
+        match self.who {
+            Who::Root => Path::new("/run/ostro").join(self.name()),
+            Who::Ordinary => PathBuf::from(format!("/tmp/ostro-{USER}")).join(self.name()),
+        }
     }
 
     fn ostro(&self, subcommand: &str) -> Command {
-        let mut command = Command::new(program("ostro"));
+        let mut command = match self.who {
+            Who::Root => Command::new(program("ostro")),
+            Who::Ordinary => self.user.command("ostro"),
+        };
         command
             .args([subcommand, "--name", &self.name()])
             .env(census::VARIABLE, &self.word)
@@ -95,18 +115,21 @@ impl Site {
         command
     }
 
+    /// `ostro up`, to be started.
+    fn up_command(&self) -> Command {
+        let mut command = self.ostro("up");
+        command.args(["--ingress", "127.0.0.1:0", "--control-http", "127.0.0.1:0", "--envoy"]);
+        match self.who {
+            Who::Root => command.arg(envoy::binary()),
+            Who::Ordinary => command.arg(self.path("envoy")),
+        };
+        command.arg("-f").arg(self.path("yaml"));
+        command
+    }
+
     fn up(&self) -> Up {
         let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
-        let child = self
-            .ostro("up")
-            .args(["--ingress", "127.0.0.1:0", "--control-http", "127.0.0.1:0", "--envoy"])
-            .arg(envoy::binary())
-            .arg("-f")
-            .arg(self.path("yaml"))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = self.up_command().stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Up { child, started: Instant::now() }
     }
 
@@ -125,7 +148,7 @@ impl Site {
     fn assert_files_left_at_most(&self, namespaces: &BTreeSet<PathBuf>) {
         wait_for("its processes are gone", || census::processes(&self.word).is_empty());
         wait_for("nobody is in its namespaces", || census::inhabited(namespaces).is_empty());
-        assert_eq!(Host::look(self.dir.path()), self.before, "mounts, links, rules, sockets");
+        assert_eq!(Host::look(self.user.dir()), self.before, "mounts, links, rules, sockets");
         assert_eq!(below(&self.path("tmp")), [""; 0], "temporary files");
     }
 
@@ -143,8 +166,8 @@ fn below(dir: &Path) -> Vec<String> {
 
 #[test]
 fn nothing_is_left_of_a_mesh_that_was_asked_to_end() {
-    for signal in [Signal::TERM, Signal::INT] {
-        let site = Site::new();
+    for (signal, who) in [(Signal::TERM, Who::Root), (Signal::INT, Who::Root), (Signal::INT, Who::Ordinary)] {
+        let site = Site::new(who);
         let mut up = site.up();
         let namespaces = census::namespaces(&site.complete());
         assert!(namespaces.len() > PROGRAMS.len(), "namespaces of its own: {namespaces:?}");
@@ -154,25 +177,46 @@ fn nothing_is_left_of_a_mesh_that_was_asked_to_end() {
     }
 }
 
+/// The key goes to every process that has the terminal.
 #[test]
-fn nothing_is_left_of_a_mesh_that_was_killed_at_any_moment() {
-    let site = Site::new();
+fn nothing_is_left_after_ctrl_c_in_a_terminal() {
+    let site = Site::new(Who::Ordinary);
+    let mut session = Session::start(site.up_command(), 100, 30);
+    let namespaces = census::namespaces(&site.complete());
+    session.type_keys("\x03");
+    assert!(session.ended().success());
+    site.assert_nothing_left(&namespaces);
+}
+
+/// Which process of those that hold a mesh is killed: the one that was started and waits, the first one of the
+/// process namespace, the mesh itself.
+const HOLDERS: usize = 3;
+
+fn killed_at_any_moment(who: Who) {
+    let mut random = Random::new();
+    let site = Site::new(who);
     let mut up = site.up();
     let complete = site.complete();
     let full = up.started.elapsed();
     let mut namespaces = census::namespaces(&complete);
     for round in 0..KILLS {
-        up.child.kill().unwrap();
+        let mut holders: Vec<u32> =
+            census::processes(&site.word).into_iter().filter(|pid| is_holder(*pid)).collect();
+        holders.sort_by_key(|pid| *pid != up.child.id());
+        let victim = *holders.get(random.below(HOLDERS)).unwrap_or(&up.child.id());
+        println!("round {round}: {victim} of {holders:?} after {:?}", up.started.elapsed());
+        // It may just have gone by itself, which changes nothing.
+        let _ = kill_process(Pid::from_raw(victim.cast_signed()).unwrap(), Signal::KILL);
         up.child.wait().unwrap();
         site.assert_files_left_at_most(&namespaces);
-        if round % 2 == 0 {
+        if random.below(2) == 0 {
             // Nothing to end where it was killed before it began.
             site.ostro("down").output().unwrap();
             site.assert_nothing_left(&namespaces);
         }
-        // The next one comes up where this one was, and is killed somewhere on its way.
+        // The next one comes up where this one was, and is killed somewhere on its way, or when it is there.
         up = site.up();
-        let moment = full * round / KILLS;
+        let moment = full.mul_f64(random.below(1_000) as f64 / 800.0);
         std::thread::sleep(moment.saturating_sub(up.started.elapsed()));
         namespaces = census::namespaces(&census::processes(&site.word));
     }
@@ -182,10 +226,53 @@ fn nothing_is_left_of_a_mesh_that_was_killed_at_any_moment() {
     site.assert_nothing_left(&namespaces);
 }
 
+fn is_holder(pid: u32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).nth(1) == Some(b"up")
+}
+
+#[test]
+fn nothing_is_left_of_a_mesh_that_was_killed_at_any_moment() {
+    killed_at_any_moment(Who::Root);
+}
+
+#[test]
+fn nothing_is_left_of_an_ordinary_users_mesh_that_was_killed_at_any_moment() {
+    killed_at_any_moment(Who::Ordinary);
+}
+
+/// Numbers that differ from run to run (SplitMix64). Where it began is printed.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Random {
+        let seed = RandomState::new().build_hasher().finish();
+        println!("random from {seed:#x}");
+        Random(seed)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % bound as u64).unwrap()
+    }
+}
+
 /// Each of its processes, killed in turn: the mesh mends itself, or ends and leaves nothing.
 #[test]
 fn nothing_is_left_of_a_mesh_whose_processes_crash() {
-    let site = Site::new();
+    crash_each(Who::Root);
+}
+
+#[test]
+fn nothing_is_left_of_an_ordinary_users_mesh_whose_processes_crash() {
+    crash_each(Who::Ordinary);
+}
+
+fn crash_each(who: Who) {
+    let site = Site::new(who);
     let mut up = site.up();
     let mut namespaces = BTreeSet::new();
     for (name, count) in PROGRAMS.into_iter().rev() {
