@@ -22,6 +22,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ostro-capture", 3),
     ("ostro-telemetry", 3),
     ("ostro-transport", 3),
+    ("ostro-xds-client", 3),
     ("ostro-agent", 4),
     ("ostro-control", 4),
     ("ostro-local", 4),
@@ -33,6 +34,7 @@ const FLOORS: &[(&str, u8)] = &[
 const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("ostro-translate", "ostro-mesh", "generators read the model's snapshot through its recorder"),
     ("ostro-discovery", "ostro-telemetry", "pushes are counted where they happen"),
+    ("ostro-xds-client", "ostro-transport", "the control plane is connected to as everything else is"),
     ("ostro-local", "ostro-agent", "every local pod has what stands beside its Envoy"),
 ];
 
@@ -54,7 +56,7 @@ const CONFINED: &[(&str, Allowed, &str)] = &[
     ("saphyr-parser", |name, _| name == "ostro-api", "only `api` reads YAML"),
     (
         "envoy-types",
-        |name, _| ["ostro-translate", "ostro-engine", "ostro-discovery"].contains(&name),
+        |name, _| ["ostro-translate", "ostro-engine", "ostro-discovery", "ostro-xds-client"].contains(&name),
         "most of the house compiles without Envoy's types",
     ),
 ];
