@@ -34,6 +34,7 @@ mod flags;
 pub mod format;
 #[allow(dead_code, reason = "shared with what is about to come")]
 mod fraction;
+pub mod health_check;
 mod http_options;
 pub mod inspect;
 mod listener;

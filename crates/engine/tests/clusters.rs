@@ -339,9 +339,13 @@ fn health_checks_are_read() {
     let mut proto = cluster("c");
     let http = HttpHealthCheck { path: "/ready".to_owned(), ..Default::default() };
     let tcp = TcpHealthCheck { receive: vec![text("00fF")], ..Default::default() };
-    proto.health_checks =
-        vec![check(HealthChecker::HttpHealthCheck(http)), check(HealthChecker::TcpHealthCheck(tcp))];
-    let checks = Cluster::compile(proto.clone()).unwrap().health_checks;
+    let both = [check(HealthChecker::HttpHealthCheck(http)), check(HealthChecker::TcpHealthCheck(tcp))];
+    let checks = both.clone().map(|check| {
+        let proto = Proto { health_checks: vec![check], ..cluster("c") };
+        Cluster::compile(proto).unwrap().health_checks[0].clone()
+    });
+    proto.health_checks = both.to_vec();
+    assert_eq!(refused(proto.clone()), "cluster c: invalid: health_checks: more than one");
     assert_eq!(checks[0].intervals.no_traffic, Duration::from_secs(60));
     assert_eq!(checks[0].intervals.unhealthy_edge, Duration::from_secs(5));
     let Probe::Http(http) = &checks[0].probe else { panic!() };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::slow_start;
 use super::snapshot::Snapshot;
 use crate::breakers::{Breakers, ConnectionPermit, Overflow, PendingPermit, RequestPermit, RetryPermit};
 use crate::cluster::{Assignment, Cluster, Discovery, HealthCheckTarget, StatedHealth};
+use crate::health_check::HealthCheckCounters;
 use crate::outlier::{Outcome, OutlierDetector};
 use crate::{Fraction, Metadata, Priority};
 
@@ -35,6 +36,8 @@ pub struct Upstream {
     pub outlier: Option<OutlierDetector>,
     /// What happened in balancing.
     pub stats: Arc<BalanceStats>,
+    /// What happened in health checking.
+    pub health_stats: Arc<HealthCheckCounters>,
     snapshot: ArcSwap<Snapshot>,
     /// Counts changes of hosts' health.
     version: AtomicU64,
@@ -42,6 +45,8 @@ pub struct Upstream {
     drops: ArcSwap<Fraction>,
     original: Arc<Mutex<HashMap<SocketAddr, Arc<Host>>>>,
     next_cleanup: AtomicU64,
+    /// Whether there ever was a connection to one of its hosts.
+    connected: AtomicBool,
 }
 
 /// What happened in balancing, by Envoy's names.
@@ -76,6 +81,8 @@ impl Upstream {
             outlier: outlier.map(|settings| OutlierDetector::new(settings, outlier_stats)),
             breakers: Arc::new(breakers),
             stats,
+            health_stats: Arc::default(),
+            connected: AtomicBool::new(false),
             snapshot: ArcSwap::from_pointee(snapshot),
             version: AtomicU64::new(0),
             drops: ArcSwap::from_pointee(Fraction::NONE),
@@ -90,7 +97,7 @@ impl Upstream {
     pub fn replacing(cluster: Arc<Cluster>, old: &Upstream, now: Duration) -> Upstream {
         let breakers = old.breakers.with_limits(cluster.thresholds.clone());
         let outlier_stats = old.outlier.as_ref().map(|outlier| Arc::clone(outlier.stats()));
-        let next = Upstream::with(
+        let mut next = Upstream::with(
             cluster,
             breakers,
             Arc::clone(&old.stats),
@@ -112,6 +119,8 @@ impl Upstream {
                 host.state.clear(flags);
             }
         }
+        next.health_stats = Arc::clone(&old.health_stats);
+        next.connected = AtomicBool::new(old.was_connected());
         next.drops.store(old.drops.load_full());
         next.install(endpoints, now);
         next
@@ -233,6 +242,11 @@ impl Upstream {
         self.drops.load().holds(random)
     }
 
+    /// Whether there ever was a connection to one of its hosts: until then health is checked at leisure.
+    pub fn was_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
     /// Tells outlier detection how it went. `true`: the host is ejected; somebody should call [`Upstream::refresh`] soon.
     pub fn report(&self, host: &Host, outcome: Outcome, now: Duration, random: u64) -> bool {
         let ejected = self.outlier.as_ref().is_some_and(|outlier| outlier.report(host, outcome, now, random));
@@ -247,6 +261,10 @@ impl Upstream {
     pub fn health_failed(&self, host: &Host) -> bool {
         let checked = !self.cluster.health_checks.is_empty() && !host.health_check.disabled;
         let changed = checked && host.state.set(HealthFlags::FAILED_ACTIVE | HealthFlags::EXCLUDED);
+        if checked {
+            self.health_stats.failure.inc();
+            self.health_stats.passive_failure.inc();
+        }
         if changed {
             self.health_changed();
         }
@@ -255,7 +273,11 @@ impl Upstream {
 
     /// A connection to a host ([`Breakers::connect`]).
     pub fn connect(&self, host: &Host, priority: Priority) -> Result<ConnectionPermit, Overflow> {
-        self.breakers.connect(&host.state, priority)
+        let permit = self.breakers.connect(&host.state, priority)?;
+        if !self.was_connected() {
+            self.connected.store(true, Ordering::Relaxed);
+        }
+        Ok(permit)
     }
 
     /// A place to wait for a connection ([`Breakers::pend`]).

@@ -138,6 +138,9 @@ pub struct GrpcProbe {
 }
 
 pub(super) fn compile(all: &[Proto]) -> Result<Vec<HealthCheck>, Refusal> {
+    if all.len() > 1 {
+        return Err(Refusal::invalid("health_checks: more than one"));
+    }
     let all = all.iter().enumerate();
     all.map(|(place, proto)| HealthCheck::compile(proto).within(|| format!("health_checks[{place}]")))
         .collect()

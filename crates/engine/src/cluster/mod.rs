@@ -66,8 +66,8 @@ pub struct Cluster {
     pub thresholds: Thresholds,
     /// When a host is ejected for how it behaves.
     pub outlier: Option<OutlierSettings>,
-    /// How hosts are asked for their health.
-    pub health_checks: Vec<HealthCheck>,
+    /// How hosts are asked for their health: at most one way, as in Envoy.
+    pub health_checks: Arc<[HealthCheck]>,
     /// How a host is chosen.
     pub balancing: Balancing,
     /// What connections are wrapped in.
@@ -137,7 +137,7 @@ fn compile(mut proto: Proto) -> Result<Cluster, Refusal> {
             .map(OutlierSettings::compile)
             .transpose()
             .within(|| "outlier_detection".into())?,
-        health_checks: health_check::compile(&proto.health_checks)?,
+        health_checks: health_check::compile(&proto.health_checks)?.into(),
         balancing: Balancing::compile(&proto, &discovery)?,
         transport: TransportSockets::compile(&proto)?,
         keepalive: keepalive(proto.upstream_connection_options.as_ref())?,
