@@ -1,0 +1,157 @@
+//! What a script works with: the client's and the upstream's side of one site, and the notes it takes.
+
+use std::fmt::Display;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use super::h2::H2;
+use super::http1::Message;
+use super::logs::Line;
+use super::process::{Proxy, readable};
+use super::site::Site;
+use super::wire::{Done, PATIENCE, Wire, trouble};
+
+/// One playing of a case.
+pub struct Stage<'a> {
+    pub proxy: &'a Proxy,
+    pub site: &'a Site,
+    seen: Vec<String>,
+}
+
+impl<'a> Stage<'a> {
+    pub fn new(proxy: &'a Proxy, site: &'a Site) -> Stage<'a> {
+        Stage { proxy, site, seen: Vec::new() }
+    }
+
+    /// Notes what was seen.
+    pub fn see(&mut self, what: impl Display) {
+        self.seen.push(what.to_string());
+    }
+
+    /// All notes, with the trouble that ended the script, if any.
+    pub fn told(mut self, done: Done) -> String {
+        if let Err(trouble) = done {
+            self.seen.push(format!("TROUBLE {trouble}"));
+        }
+        self.seen.join(", ")
+    }
+
+    /// A connection to the case's listener.
+    pub fn client(&self) -> Done<Wire> {
+        Wire::connect(self.proxy.listener(&self.site.name)?)
+    }
+
+    /// The same, with small socket buffers on our side.
+    pub fn narrow_client(&self) -> Done<Wire> {
+        Wire::connect_narrow(self.proxy.listener(&self.site.name)?, 32 * 1024)
+    }
+
+    /// The same, speaking HTTP/2: preface and settings are sent.
+    pub fn h2_client(&self) -> Done<H2> {
+        H2::client(self.client()?, &[])
+    }
+
+    fn socket(&self, cluster: usize, endpoint: usize) -> Done<&TcpListener> {
+        match self.site.clusters.get(cluster).and_then(|c| c.sockets.get(endpoint)) {
+            Some(socket) => Ok(socket),
+            None => trouble("no such upstream socket"),
+        }
+    }
+
+    /// The next connection to the upstream.
+    pub fn upstream(&self) -> Done<Wire> {
+        self.upstream_at(0, 0)
+    }
+
+    /// The next connection to this endpoint of this cluster, by number.
+    pub fn upstream_at(&self, cluster: usize, endpoint: usize) -> Done<Wire> {
+        let socket = self.socket(cluster, endpoint)?;
+        if !readable(socket, PATIENCE) {
+            return trouble("no connection to the upstream");
+        }
+        Wire::new(socket.accept()?.0)
+    }
+
+    /// The next connection to the upstream, which speaks HTTP/2.
+    pub fn h2_upstream(&self) -> Done<H2> {
+        H2::server(self.upstream()?, &[])
+    }
+
+    /// A handle of the upstream socket for another thread.
+    pub fn listener(&self) -> Done<TcpListener> {
+        Ok(self.socket(0, 0)?.try_clone()?)
+    }
+
+    /// Whether another connection to the upstream is waiting, without waiting for one.
+    pub fn another_upstream(&self) -> Done<bool> {
+        Ok(readable(self.socket(0, 0)?, Duration::ZERO))
+    }
+
+    /// Notes whether the upstream was reached at all; to be asked once nothing more can come.
+    pub fn see_untouched(&mut self) -> Done {
+        let touched = self.another_upstream()?;
+        self.see(if touched { "upstream reached" } else { "upstream untouched" });
+        Ok(())
+    }
+
+    /// The next line of the access log.
+    pub fn log(&self) -> Done<Line> {
+        self.proxy.logs.next(&self.site.name, PATIENCE)
+    }
+
+    /// Notes status, flags and details of the next line of the access log.
+    pub fn see_log(&mut self) -> Done {
+        let line = self.log()?;
+        self.see(format!("log {}", line.told()));
+        Ok(())
+    }
+
+    /// Notes status and flags of the next line of the access log.
+    pub fn see_verdict(&mut self) -> Done {
+        let line = self.log()?;
+        self.see(format!("log {}", line.verdict()));
+        Ok(())
+    }
+
+    /// One plain exchange on these two connections: what the upstream got and what the client got.
+    pub fn exchange(&self, client: &mut Wire, upstream: &mut Wire, path: &str) -> Done<(Message, Message)> {
+        client.get(path)?;
+        let request = upstream.request()?;
+        upstream.answer("ok")?;
+        Ok((request, client.response()?))
+    }
+}
+
+impl Stage<'_> {
+    /// Sends a whole request on a connection of its own and takes it at the upstream.
+    pub fn begin(&self, request: &str) -> Done<(Wire, Wire, Message)> {
+        let mut client = self.client()?;
+        client.send(request)?;
+        let mut upstream = self.upstream()?;
+        let request = upstream.request()?;
+        Ok((client, upstream, request))
+    }
+
+    /// A plain `GET /` that has arrived at the upstream.
+    pub fn begin_get(&self) -> Done<(Wire, Wire, Message)> {
+        self.begin("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+    }
+
+    /// The answer to bytes that are not expected to reach the upstream: status and end, and the log's verdict.
+    pub fn see_refused(&mut self, request: impl AsRef<[u8]>) -> Done {
+        let mut client = self.client()?;
+        client.offer(request);
+        let response = client.response()?;
+        self.see(response.status());
+        self.see(client.closed()?);
+        self.see_untouched()?;
+        self.see_verdict()
+    }
+
+    /// What a client gets for this response of the upstream to a plain `GET`; the upstream's connection stays open.
+    pub fn response_through(&self, response: impl AsRef<[u8]>) -> Done<(Message, Wire, Wire)> {
+        let (mut client, mut upstream, _) = self.begin_get()?;
+        upstream.send(response)?;
+        Ok((client.response()?, client, upstream))
+    }
+}
