@@ -22,8 +22,8 @@ pub struct Case {
     script: Script,
     /// What Envoy is expected to do; the first is what ours is held to.
     expected: Vec<String>,
-    /// What ours does instead, and why.
-    pub ours: Option<(String, String)>,
+    /// What ours does instead, any of these, and why.
+    pub ours: Option<(Vec<String>, String)>,
 }
 
 /// A case: `arrange` changes the configuration it runs under, `script` plays it, `expected` is what it must have seen,
@@ -52,20 +52,26 @@ impl Case {
 
     /// A documented difference: what ours does, and the reason.
     pub fn ours(mut self, outcome: &str, reason: &str) -> Case {
-        self.ours = Some((outcome.to_owned(), reason.to_owned()));
+        self.ours_any(&[outcome], reason)
+    }
+
+    /// The same where a rule leaves a choice: the first is preferred.
+    pub fn ours_any(mut self, outcomes: &[&str], reason: &str) -> Case {
+        let outcomes = outcomes.iter().map(|outcome| (*outcome).to_owned()).collect();
+        self.ours = Some((outcomes, reason.to_owned()));
         self
     }
 
     fn accepts(&self, subject: Subject, seen: &str) -> bool {
         match (&self.ours, subject) {
-            (Some((outcome, _)), Subject::Ours) => outcome == seen,
+            (Some((outcomes, _)), Subject::Ours) => outcomes.iter().any(|outcome| outcome == seen),
             _ => self.expected.iter().any(|outcome| outcome == seen),
         }
     }
 
     fn wanted(&self, subject: Subject) -> &str {
         match (&self.ours, subject) {
-            (Some((outcome, _)), Subject::Ours) => outcome,
+            (Some((outcomes, _)), Subject::Ours) => &outcomes[0],
             _ => &self.expected[0],
         }
     }

@@ -260,3 +260,19 @@ pub fn readable(file: &impl std::os::fd::AsFd, patience: Duration) -> bool {
     let mut fds = [PollFd::new(file, PollFlags::IN)];
     matches!(poll(&mut fds, Some(&limit)), Ok(count) if count > 0)
 }
+
+/// Which of two became readable first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Either {
+    First,
+    Second,
+}
+
+/// Waits until one of two can be read; the first if both can, or neither.
+pub fn readable_either(first: &impl std::os::fd::AsFd, second: &impl std::os::fd::AsFd) -> Either {
+    let limit = Timespec::try_from(super::wire::PATIENCE).expect("a short time");
+    let mut fds = [PollFd::new(first, PollFlags::IN), PollFd::new(second, PollFlags::IN)];
+    let waited = poll(&mut fds, Some(&limit));
+    let second = waited.is_ok() && fds[0].revents().is_empty() && !fds[1].revents().is_empty();
+    if second { Either::Second } else { Either::First }
+}

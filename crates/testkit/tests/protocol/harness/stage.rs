@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::h2::H2;
 use super::http1::Message;
 use super::logs::Line;
-use super::process::{Proxy, readable};
+use super::process::{Either, Proxy, readable, readable_either};
 use super::site::Site;
 use super::wire::{Done, PATIENCE, Wire, trouble};
 
@@ -25,7 +25,7 @@ impl<'a> Stage<'a> {
 
     /// Notes what was seen.
     pub fn see(&mut self, what: impl Display) {
-        self.seen.push(what.to_string());
+        self.seen.push(what.to_string().replace('\r', "\\r").replace('\n', "\\n"));
     }
 
     /// All notes, with the trouble that ended the script, if any.
@@ -146,6 +146,40 @@ impl Stage<'_> {
         self.see(client.closed()?);
         self.see_untouched()?;
         self.see_verdict()
+    }
+
+    /// What becomes of a request that need not be right: `refused 400`, or how it reached the upstream and what followed it
+    /// there. `fence` is a good request sent behind it.
+    pub fn see_fate(&mut self, request: impl AsRef<[u8]>) -> Done {
+        let mut client = self.client()?;
+        client.offer(request);
+        if readable_either(client.stream()?, self.socket(0, 0)?) == Either::First {
+            let answer = match client.response() {
+                Ok(response) => format!("refused {}", response.status()),
+                Err(_) => "refused without an answer".to_owned(),
+            };
+            self.see(answer);
+            self.see(client.closed()?);
+            self.see_untouched()?;
+            return self.see_verdict();
+        }
+        let mut upstream = self.upstream()?;
+        upstream.patience(Duration::from_secs(2))?;
+        match upstream.request() {
+            Ok(request) => {
+                self.see(format!("passed {} ({} {})", request.start, request.framing, request.text()))
+            }
+            Err(trouble) => {
+                self.see(format!("passed in part: {trouble}"));
+                return self.see_verdict();
+            }
+        }
+        upstream.answer("one")?;
+        self.see(client.response()?.brief());
+        client.offer("GET /fence HTTP/1.1\r\nhost: a.test\r\n\r\n");
+        let then = upstream.request().map_or_else(|_| "nothing".to_owned(), |request| request.start);
+        self.see(format!("then {then}"));
+        Ok(())
     }
 
     /// What a client gets for this response of the upstream to a plain `GET`; the upstream's connection stays open.
