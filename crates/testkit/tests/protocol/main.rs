@@ -42,12 +42,17 @@ families!(
     header_limits,
     interim,
     keep_alive,
+    limits,
     pipelining,
     refusals_h1,
     refusals_h2,
     refusals_h2_upstream,
     refusals_upstream,
-    trailers
+    retry,
+    tcp,
+    timeouts,
+    trailers,
+    vanish,
 );
 
 /// Says how much of the suite ours is not yet held to, and that the list names nothing that does not exist.

@@ -345,6 +345,22 @@ impl H2 {
         self.wait(|event| matches!(event, Event::Pong(_)).then_some(()))
     }
 
+    /// What has come, as far as it is an event; reads once, and waits for no whole frame.
+    pub fn pump(&mut self) -> Done<Option<Event>> {
+        self.wire.fill()?;
+        while let Some(length) = self.wire.buffer.first_chunk::<3>() {
+            let length = usize::from(length[0]) << 16 | usize::from(length[1]) << 8 | usize::from(length[2]);
+            if self.wire.buffer.len() < 9 + length {
+                break;
+            }
+            let Some(frame) = self.wire.frame()? else { break };
+            if let Some(event) = self.take(frame)? {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+
     fn read(&mut self) -> Done<Event> {
         loop {
             if self.told {

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::wire::{Trouble, trouble};
 
-/// What every line tells, in this order, separated by `|`.
-pub const FORMAT: &str = "%RESPONSE_CODE%|%RESPONSE_FLAGS%|%RESPONSE_CODE_DETAILS%|%BYTES_RECEIVED%|%BYTES_SENT%|\
-                          %UPSTREAM_REQUEST_ATTEMPT_COUNT%|%PROTOCOL%|%CONNECTION_TERMINATION_DETAILS%";
+/// What every line tells, in this order, separated by tabs.
+pub const FORMAT: &str = "%RESPONSE_CODE%\t%RESPONSE_FLAGS%\t%RESPONSE_CODE_DETAILS%\t%BYTES_RECEIVED%\t%BYTES_SENT%\t\
+                          %UPSTREAM_REQUEST_ATTEMPT_COUNT%\t%PROTOCOL%\t%CONNECTION_TERMINATION_DETAILS%";
 
 /// A line, told apart.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Logs {
                 if line == LAST {
                     return;
                 }
-                let mut fields = line.split('|').map(str::to_owned);
+                let mut fields = line.split('\t').map(str::to_owned);
                 let name = fields.next().unwrap_or_default();
                 let mut lines = filled.lines.lock().unwrap();
                 lines.entry(name).or_default().push_back(Line(fields.collect()));

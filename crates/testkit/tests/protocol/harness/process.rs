@@ -276,3 +276,12 @@ pub fn readable_either(first: &impl std::os::fd::AsFd, second: &impl std::os::fd
     let second = waited.is_ok() && fds[0].revents().is_empty() && !fds[1].revents().is_empty();
     if second { Either::Second } else { Either::First }
 }
+
+/// The first of these that can be read, waited for.
+pub fn first_readable(files: &[std::os::fd::BorrowedFd<'_>]) -> Option<usize> {
+    let limit = Timespec::try_from(super::wire::PATIENCE).expect("a short time");
+    let mut fds: Vec<PollFd<'_>> =
+        files.iter().map(|file| PollFd::from_borrowed_fd(*file, PollFlags::IN)).collect();
+    poll(&mut fds, Some(&limit)).ok()?;
+    fds.iter().position(|fd| !fd.revents().is_empty())
+}

@@ -247,7 +247,7 @@ impl Site {
     }
 
     fn access_log(&self, logs: &Path) -> Value {
-        let format = format!("{}|{}\n", self.name, self.format.as_deref().unwrap_or(FORMAT));
+        let format = format!("{}\t{}\n", self.name, self.format.as_deref().unwrap_or(FORMAT));
         let format = self
             .log_format
             .clone()

@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 use std::net::TcpListener;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use super::h2::H2;
 use super::http1::Message;
 use super::logs::Line;
-use super::process::{Either, Proxy, readable, readable_either};
+use super::process::{Either, Proxy, first_readable, readable, readable_either};
 use super::site::Site;
 use super::wire::{Done, PATIENCE, Wire, trouble};
 
@@ -80,6 +81,11 @@ impl<'a> Stage<'a> {
     /// A handle of the upstream socket for another thread.
     pub fn listener(&self) -> Done<TcpListener> {
         Ok(self.socket(0, 0)?.try_clone()?)
+    }
+
+    /// The same, of this endpoint.
+    pub fn listener_at(&self, endpoint: usize) -> Done<TcpListener> {
+        Ok(self.socket(0, endpoint)?.try_clone()?)
     }
 
     /// Whether another connection to the upstream is waiting, without waiting for one.
@@ -187,5 +193,56 @@ impl Stage<'_> {
         let (mut client, mut upstream, _) = self.begin_get()?;
         upstream.send(response)?;
         Ok((client.response()?, client, upstream))
+    }
+}
+
+impl Stage<'_> {
+    /// The next attempt at the upstream, on the connection at hand or a new one; nothing if the client is answered first.
+    pub fn attempt(&self, client: &Wire, at_hand: Option<Wire>) -> Done<Option<Wire>> {
+        let socket = self.socket(0, 0)?;
+        let mut at_hand = at_hand;
+        loop {
+            let mut files = vec![client.stream()?.as_fd(), socket.as_fd()];
+            if let Some(wire) = &at_hand {
+                files.push(wire.stream()?.as_fd());
+            }
+            match first_readable(&files) {
+                Some(0) => return Ok(None),
+                Some(1) => return Ok(Some(self.upstream()?)),
+                Some(_) => {
+                    let Some(mut wire) = at_hand.take() else { continue };
+                    if wire.fill()? {
+                        return Ok(Some(wire));
+                    }
+                }
+                None => return trouble("neither an attempt nor an answer"),
+            }
+        }
+    }
+
+    /// Sends a request whose attempts end like these: `close`, `reset`, or bytes to answer with. Notes how many attempts
+    /// there were, and what the client got.
+    pub fn see_attempts(&mut self, request: &str, ends: &[&str]) -> Done {
+        let mut client = self.client()?;
+        client.send(request)?;
+        let mut at_hand = None;
+        let mut count = 0;
+        for end in ends {
+            let Some(mut upstream) = self.attempt(&client, at_hand.take())? else { break };
+            upstream.request()?;
+            count += 1;
+            match *end {
+                "close" => drop(upstream),
+                "reset" => upstream.reset()?,
+                answer => {
+                    upstream.offer(answer);
+                    at_hand = Some(upstream);
+                }
+            }
+        }
+        let response = client.response()?;
+        self.see(format!("{count} attempts"));
+        self.see(response.status());
+        Ok(())
     }
 }

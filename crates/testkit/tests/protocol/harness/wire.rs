@@ -213,6 +213,20 @@ impl Wire {
         }
     }
 
+    /// Whether the other side has ended and nothing is left to read, without waiting.
+    pub fn ended(&mut self) -> Done<bool> {
+        if !self.buffer.is_empty() {
+            return Ok(false);
+        }
+        self.stream()?.set_nonblocking(true)?;
+        let peeked = self.stream()?.peek(&mut [0; 1]);
+        self.stream()?.set_nonblocking(false)?;
+        Ok(match peeked {
+            Ok(length) => length == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        })
+    }
+
     /// Whether nothing has come, not even an end, without waiting.
     pub fn silent(&mut self) -> Done<bool> {
         if !self.buffer.is_empty() || self.end.is_some() {
