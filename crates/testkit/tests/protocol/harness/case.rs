@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Mutex;
 
-use ostro_testkit::envoy::workspace;
 
 use super::process::{Launch, Proxy, Subject};
 use super::site::{Site, bootstrap};
@@ -51,7 +50,7 @@ impl Case {
     }
 
     /// A documented difference: what ours does, and the reason.
-    pub fn ours(mut self, outcome: &str, reason: &str) -> Case {
+    pub fn ours(self, outcome: &str, reason: &str) -> Case {
         self.ours_any(&[outcome], reason)
     }
 
