@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Mutex;
 
-
 use super::process::{Launch, Proxy, Subject};
 use super::site::{Site, bootstrap};
 use super::stage::Stage;

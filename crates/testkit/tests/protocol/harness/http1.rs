@@ -137,8 +137,7 @@ impl Wire {
     }
 
     fn chunks(&mut self, message: &mut Message) -> Done {
-        loop {
-            let Some(piece) = self.chunk()? else { break };
+        while let Some(piece) = self.chunk()? {
             message.body.extend_from_slice(&piece);
         }
         loop {
