@@ -24,6 +24,7 @@
 #[macro_use]
 mod refusal;
 pub mod balance;
+pub mod bootstrap;
 pub mod breakers;
 pub mod chain;
 mod cidr;
@@ -55,6 +56,7 @@ mod weighted;
 mod wire;
 
 pub use balance::{Choice, Host, Picker, Snapshot, Upstream};
+pub use bootstrap::Bootstrap;
 pub use cluster::{Cluster, Discovery};
 pub use connection::{ClientHello, Connection, HttpVersion, Opening};
 pub use filter::{

@@ -162,7 +162,7 @@ fn addresses(proto: &Proto) -> Result<Vec<SocketAddr>, Refusal> {
 }
 
 /// An IP address and port; pipes and names are refused.
-fn socket_address(address: &Address) -> Result<SocketAddr, Refusal> {
+pub(crate) fn socket_address(address: &Address) -> Result<SocketAddr, Refusal> {
     let Some(AddressKind::SocketAddress(address)) = &address.address else {
         return Err(Refusal::unsupported("an address that is no socket address"));
     };
