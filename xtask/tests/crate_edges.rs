@@ -12,6 +12,7 @@ use std::process::Command;
 const FLOORS: &[(&str, u8)] = &[
     ("ostro-names", 0),
     ("ostro-re2", 0),
+    ("ostro-envoy-json", 0),
     ("ostro-api", 1),
     ("ostro-mesh", 2),
     ("ostro-translate", 2),
