@@ -82,7 +82,7 @@ pub use http_filter::{
     HttpFilter, HttpFilterKind, MethodStats, RequestState, RouteFilter, RouteFilters, Router,
 };
 pub use http_options::{Http1Options, Http2Keepalive, Http2Options};
-pub use listener::{Direction, FilterChain, Listener, SocketSettings};
+pub use listener::{Direction, FilterChain, Listener, SocketSettings, socket_address};
 pub use listeners::Listeners;
 pub use manager::{
     Admission, Admitted, Answer, Arrival, Certificate, ClientCertRules, ClientRules, Codec, EscapedSlashes,

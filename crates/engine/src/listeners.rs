@@ -17,8 +17,12 @@ impl Listeners {
     /// Adds a listener, or replaces the one of its name. Of two listeners for one address the one added last
     /// answers, as in Envoy, where the second fails to bind or takes over.
     pub fn insert(&mut self, listener: Listener) {
-        self.remove(&listener.name.clone());
-        let listener = Arc::new(listener);
+        self.put(Arc::new(listener));
+    }
+
+    /// The same for a listener that others have too.
+    pub fn put(&mut self, listener: Arc<Listener>) {
+        self.remove(&listener.name);
         for address in &listener.addresses {
             self.by_address.insert(*address, Arc::clone(&listener));
         }
@@ -27,8 +31,11 @@ impl Listeners {
 
     /// Removes a listener.
     pub fn remove(&mut self, name: &str) {
-        if self.by_name.remove(name).is_some() {
-            self.by_address.retain(|_, l| l.name != name);
+        let Some(gone) = self.by_name.remove(name) else { return };
+        for address in &gone.addresses {
+            if self.by_address.get(address).is_some_and(|answering| answering.name == name) {
+                self.by_address.remove(address);
+            }
         }
     }
 

@@ -3,13 +3,34 @@
 //! What it is: sockets, protocols and threads around `ostro-engine`, which decides. What it deliberately is not: an
 //! opinion of any rule; where a connection or a request goes, and whether, is asked of the engine.
 //!
+//! A connection's way: `worker` accepts it, `downstream::accept` finds its filter chain, `downstream` reads what it speaks.
+//! A request's way: `stream` admits it, finds its route and answers or forwards it; `upstream` has the connections that
+//! carry it on. What is configured comes through `control` into `config`.
+//!
 //! Invariants:
 //! * A worker owns its connections: nothing on the way of a request locks. What workers share is immutable behind an
 //!   atomic pointer, or an atomic number.
 //! * Whatever a peer sends, nothing panics, and nothing grows beyond a named bound.
 
+mod access_log;
+mod admin_stub;
 mod body;
+mod config;
+mod control;
+mod downstream;
 pub mod h2;
 pub mod http1;
+mod options;
+mod resources;
+mod server;
+mod socket;
+mod stats;
+mod stream;
+mod timers;
+mod upstream;
+mod wire;
+mod worker;
 
 pub use body::Piece;
+pub use options::{Mode, Options};
+pub use server::{StartError, run};

@@ -9,7 +9,10 @@ use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress};
 use crate::Refusal;
 
 /// An IP address and port, and whether an IPv6 socket there takes IPv4 too; pipes and names are refused.
-pub(crate) fn socket_address(address: &Address) -> Result<(SocketAddr, bool), Refusal> {
+///
+/// # Errors
+/// What is not supported, or wrong.
+pub fn socket_address(address: &Address) -> Result<(SocketAddr, bool), Refusal> {
     let Some(AddressKind::SocketAddress(address)) = &address.address else {
         return Err(Refusal::unsupported("an address that is no socket address"));
     };

@@ -21,7 +21,7 @@ use crate::inspect::{Inspectors, Seen};
 use crate::proto::{enumeration, flag, number, time_limit};
 use crate::refusal::{Reason, Within};
 use crate::{AccessLog, Connection, DownstreamSocket, Metadata, NetworkFilter, Refusal, Terminal, network};
-pub(crate) use address::socket_address;
+pub use address::socket_address;
 
 /// Time that inspection may take where the listener does not say.
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -7,7 +7,7 @@ use crate::refusal::Within;
 use crate::{Refusal, SocketOption, TcpKeepalive};
 
 /// Settings of the sockets that a listener binds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketSettings {
     /// `IP_TRANSPARENT` on or off, or left as it is.
     pub transparent: Option<bool>,

@@ -16,6 +16,7 @@ mod upgrades;
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3::ConfigSource;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager as Proto;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, HcmAccessLogOptions, RouteSpecifier,
@@ -110,8 +111,13 @@ pub enum Codec {
 pub enum Routes {
     /// In the listener.
     Inline(Arc<RouteTable>),
-    /// In the route configuration of this name.
-    Named(String),
+    /// In a route configuration of its own.
+    Named {
+        /// Its name.
+        name: String,
+        /// Where it comes from.
+        source: Box<ConfigSource>,
+    },
 }
 
 impl HttpManager {
@@ -172,7 +178,10 @@ impl Routes {
             Some(RouteSpecifier::RouteConfig(routes)) => {
                 RouteTable::compile(routes).map(|table| Routes::Inline(Arc::new(table)))
             }
-            Some(RouteSpecifier::Rds(rds)) => Ok(Routes::Named(rds.route_config_name)),
+            Some(RouteSpecifier::Rds(rds)) => Ok(Routes::Named {
+                name: rds.route_config_name,
+                source: Box::new(rds.config_source.unwrap_or_default()),
+            }),
             Some(RouteSpecifier::ScopedRoutes(_)) => Err(Refusal::unsupported("scoped_routes")),
             None => Err(Refusal::invalid("no routes")),
         }

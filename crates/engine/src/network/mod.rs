@@ -4,6 +4,8 @@ mod set_filter_state;
 mod tcp_proxy;
 mod transport_socket;
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::extensions::filters::network;
@@ -24,9 +26,9 @@ pub enum Terminal {
     /// Closes it: there is no filter.
     Close,
     /// Carries its bytes to a cluster.
-    Tcp(Box<TcpProxy>),
+    Tcp(Arc<TcpProxy>),
     /// Reads HTTP from it.
-    Http(Box<HttpManager>),
+    Http(Arc<HttpManager>),
 }
 
 /// A network filter before the last.
@@ -70,9 +72,9 @@ impl Terminal {
     fn compile(filter: &Filter) -> Result<Terminal, Refusal> {
         let config = config(filter)?;
         if is::<TcpProxyProto>(config) {
-            TcpProxy::compile(unpack(config)?).map(|proxy| Terminal::Tcp(Box::new(proxy)))
+            TcpProxy::compile(unpack(config)?).map(|proxy| Terminal::Tcp(Arc::new(proxy)))
         } else if is::<HttpConnectionManager>(config) {
-            HttpManager::compile(unpack(config)?).map(|manager| Terminal::Http(Box::new(manager)))
+            HttpManager::compile(unpack(config)?).map(|manager| Terminal::Http(Arc::new(manager)))
         } else {
             Err(Refusal::unsupported(&config.type_url))
         }

@@ -2,18 +2,16 @@
 
 use bytes::{Bytes, BytesMut};
 use http::header::HeaderName;
-use http::{HeaderValue, header};
+use http::header;
 use ostro_engine::Headers;
 
+use super::fields;
 use super::framing::Framing;
+use super::head::{HeadError, HeadLimits};
 use super::lines::{Found, Search};
 
 /// Most bytes of a chunk's size line; extensions are read past and dropped.
 const CHUNK_LINE_BYTES_MAX: usize = 4096;
-/// Most bytes of a trailer section.
-const TRAILER_BYTES_MAX: usize = 60 * 1024;
-/// Most fields of a trailer section.
-const TRAILERS_MAX: usize = 100;
 
 /// Why a body cannot be read on. The sender is at fault; the connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,9 +19,12 @@ pub enum BodyError {
     /// A chunk's size is no hexadecimal number, or a chunk does not end where it should.
     #[error("malformed chunk")]
     Chunk,
-    /// The trailer section is malformed, too large, or says what only a head may say.
+    /// The trailer section is malformed.
     #[error("malformed trailers")]
     Trailers,
+    /// The trailer section is too large.
+    #[error("the trailers are too large")]
+    TrailersTooLarge,
     /// The peer closed before the end.
     #[error("the body was cut off")]
     CutOff,
@@ -46,6 +47,8 @@ pub enum Decoded {
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: State,
+    /// What a trailer section may be.
+    limits: HeadLimits,
 }
 
 #[derive(Debug)]
@@ -63,15 +66,15 @@ enum State {
 }
 
 impl BodyDecoder {
-    /// A decoder for what a head has announced.
-    pub fn new(framing: Framing) -> Self {
+    /// A decoder for what a head has announced; `limits`: of trailers.
+    pub fn new(framing: Framing, limits: HeadLimits) -> Self {
         let state = match framing {
             Framing::Empty | Framing::Length(0) => State::Done,
             Framing::Length(left) => State::Length(left),
             Framing::Chunked => State::ChunkSize,
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state }
+        Self { state, limits }
     }
 
     /// Whether the end has been read.
@@ -128,7 +131,7 @@ impl BodyDecoder {
                     Some(size) => self.state = State::Chunk(size),
                 },
                 State::Trailers(search) => {
-                    let Some(trailers) = trailers(buffer, search)? else { return more(is_closed) };
+                    let Some(trailers) = trailers(buffer, search, self.limits)? else { return more(is_closed) };
                     self.state = State::Done;
                     return Ok(if trailers.is_empty() { Decoded::End } else { Decoded::Trailers(trailers) });
                 }
@@ -187,30 +190,28 @@ fn is_extension(text: &[u8]) -> bool {
 }
 
 /// The trailer section, gone from the buffer.
-fn trailers(buffer: &mut BytesMut, search: &mut Search) -> Result<Option<Headers>, BodyError> {
+fn trailers(
+    buffer: &mut BytesMut,
+    search: &mut Search,
+    limits: HeadLimits,
+) -> Result<Option<Headers>, BodyError> {
     let end = match search.go_on(buffer) {
-        Found::End(end) if end <= TRAILER_BYTES_MAX => end,
-        Found::More if buffer.len() <= TRAILER_BYTES_MAX => return Ok(None),
-        _ => return Err(BodyError::Trailers),
+        Found::End(end) if end <= limits.bytes => end,
+        Found::More if buffer.len() <= limits.bytes => return Ok(None),
+        Found::End(_) | Found::More => return Err(BodyError::TrailersTooLarge),
+        Found::BareLineFeed => return Err(BodyError::Trailers),
     };
     let section = buffer.split_to(end).freeze();
-    let mut slots = [httparse::EMPTY_HEADER; TRAILERS_MAX];
-    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(&section, &mut slots) else {
-        return Err(BodyError::Trailers);
+    let mut trailers = match fields::read(&section, 0, limits.headers) {
+        Ok(fields) => fields.headers,
+        Err(HeadError::TooLarge) => return Err(BodyError::TrailersTooLarge),
+        Err(_) => return Err(BodyError::Trailers),
     };
-    let mut trailers = Headers::default();
-    for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BodyError::Trailers)?;
-        if frames(&name) {
-            return Err(BodyError::Trailers);
-        }
-        let value = HeaderValue::from_maybe_shared(section.slice_ref(field.value));
-        trailers.append(name, value.map_err(|_| BodyError::Trailers)?);
-    }
+    trailers.retain(|name, _| !frames(name));
     Ok(Some(trailers))
 }
 
-/// Fields that say where a message goes or ends: too late for that (RFC 9110 section 6.5.1).
+/// Fields that say where a message goes or ends: too late for that, so they are dropped (RFC 9110 section 6.5.1).
 fn frames(name: &HeaderName) -> bool {
     [header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::HOST].contains(name)
 }
@@ -220,9 +221,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const LIMITS: HeadLimits = HeadLimits { bytes: 60 * 1024, headers: 100, http10: false };
+
     /// Everything a decoder makes of `text` that comes in pieces of `step` bytes: data, trailers, what is left.
     fn read(framing: Framing, text: &[u8], step: usize) -> Result<(Vec<u8>, Headers, Vec<u8>), BodyError> {
-        let mut decoder = BodyDecoder::new(framing);
+        let mut decoder = BodyDecoder::new(framing, LIMITS);
         let (mut buffer, mut data, mut trailers) = (BytesMut::new(), Vec::new(), Headers::default());
         let mut pieces = text.chunks(step.max(1));
         loop {
@@ -275,7 +278,6 @@ mod tests {
             b"3\r\nabc\n0\r\n\r\n",
             b"3\r\nabc0\r\n\r\n",
             b"0\r\nx : 1\r\n\r\n",
-            b"0\r\ncontent-length: 1\r\n\r\n",
             b"0\r\n\n",
             b"3\r\nab",
             b"3",

@@ -3,55 +3,65 @@
 use std::io::Write as _;
 
 use bytes::{BufMut as _, BytesMut};
-use http::{HeaderValue, Method, StatusCode};
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, StatusCode};
 use ostro_engine::Headers;
 
 use super::framing::Framing;
 
-/// Writes a request's head. `content-length` is among `headers` if `framing` is a length; `transfer-encoding` is written
-/// by the framing.
+/// Fields that the proxy itself has to say of a message.
+pub type Own = [Option<(HeaderName, HeaderValue)>];
+
+/// Writes a request's head: `own` fields behind the others. `content-length` is among them if `framing` is a length;
+/// `transfer-encoding` is written by the framing.
 pub fn request_head(
     out: &mut BytesMut,
     method: &Method,
-    path: &[u8],
+    target: &[u8],
     authority: &HeaderValue,
     headers: &Headers,
+    own: &Own,
     framing: Framing,
 ) {
-    out.reserve(method.as_str().len() + path.len() + authority.len() + headers.wire_bytes() + 96);
+    out.reserve(method.as_str().len() + target.len() + authority.len() + headers.wire_bytes() + 160);
     out.put_slice(method.as_str().as_bytes());
     out.put_u8(b' ');
-    out.put_slice(path);
+    out.put_slice(target);
     out.put_slice(b" HTTP/1.1\r\nhost: ");
     out.put_slice(authority.as_bytes());
     out.put_slice(b"\r\n");
-    fields(out, headers);
-    body_header(out, framing);
-    out.put_slice(b"\r\n");
+    fields(out, headers.iter());
+    end_head(out, own, framing);
 }
 
-/// Writes a response's head, with the reason phrase of RFC 9110. Framing as in [`request_head`]; a `content-length` may
-/// stand beside [`Framing::Empty`], as after HEAD.
+/// Writes a response's head, with the reason phrase of RFC 9110. Fields and framing as in [`request_head`]; a
+/// `content-length` may stand beside [`Framing::Empty`], as after HEAD.
 pub fn response_head(
     out: &mut BytesMut,
     is_http10: bool,
     status: StatusCode,
     headers: &Headers,
+    own: &Own,
     framing: Framing,
 ) {
-    out.reserve(headers.wire_bytes() + 128);
+    out.reserve(headers.wire_bytes() + 192);
     out.put_slice(if is_http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.put_slice(status.as_str().as_bytes());
     out.put_u8(b' ');
     out.put_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
     out.put_slice(b"\r\n");
-    fields(out, headers);
+    fields(out, headers.iter());
+    end_head(out, own, framing);
+}
+
+fn end_head(out: &mut BytesMut, own: &Own, framing: Framing) {
+    fields(out, own.iter().flatten().map(|(name, value)| (name, value)));
     body_header(out, framing);
     out.put_slice(b"\r\n");
 }
 
-fn fields(out: &mut BytesMut, headers: &Headers) {
-    for (name, value) in headers.iter() {
+fn fields<'a>(out: &mut BytesMut, fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) {
+    for (name, value) in fields {
         out.put_slice(name.as_str().as_bytes());
         out.put_slice(b": ");
         out.put_slice(value.as_bytes());
@@ -77,6 +87,16 @@ impl BodyEncoder {
         Self { framing }
     }
 
+    /// Whether there is no body.
+    pub fn is_empty(&self) -> bool {
+        self.framing == Framing::Empty
+    }
+
+    /// Whether the end of the body is the end of the connection.
+    pub fn is_until_close(&self) -> bool {
+        self.framing == Framing::UntilClose
+    }
+
     /// What comes before so many bytes of data; [`after`](Self::after) follows them.
     pub fn before(&self, out: &mut BytesMut, size: usize) {
         if self.framing == Framing::Chunked && size > 0 {
@@ -98,7 +118,7 @@ impl BodyEncoder {
         if self.framing == Framing::Chunked {
             out.put_slice(b"0\r\n");
             if let Some(trailers) = trailers {
-                fields(out, trailers);
+                fields(out, trailers.iter());
             }
             out.put_slice(b"\r\n");
         }
@@ -115,10 +135,10 @@ mod tests {
         headers.append(http::HeaderName::from_static("x-a"), HeaderValue::from_static("1"));
         let mut out = BytesMut::new();
         let host = HeaderValue::from_static("h");
-        request_head(&mut out, &Method::POST, b"/p", &host, &headers, Framing::Empty);
+        request_head(&mut out, &Method::POST, b"/p", &host, &headers, &[], Framing::Empty);
         assert_eq!(&out[..], b"POST /p HTTP/1.1\r\nhost: h\r\nx-a: 1\r\n\r\n");
         out.clear();
-        response_head(&mut out, false, StatusCode::OK, &headers, Framing::Chunked);
+        response_head(&mut out, false, StatusCode::OK, &headers, &[], Framing::Chunked);
         let encoder = BodyEncoder::new(Framing::Chunked);
         encoder.before(&mut out, 17);
         encoder.after(&mut out, 17);

@@ -5,20 +5,20 @@ use http::header::{self, HeaderName};
 use http::{HeaderValue, Method, StatusCode};
 use ostro_engine::Headers;
 
+use super::fields::{self, Fields, Has, value};
 use super::framing::{self, Framing};
 use super::lines::{self, Found, Search};
 use super::target;
-
-/// Most headers a head may have, whatever is configured: what fits on the stack.
-const HEADERS_MAX: usize = 256;
 
 /// What a head may be.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
     /// Bytes, all of it.
     pub bytes: usize,
-    /// Headers, at most [`HEADERS_MAX`].
+    /// Headers.
     pub headers: usize,
+    /// Is HTTP/1.0 spoken?
+    pub http10: bool,
 }
 
 /// Versions of HTTP that are spoken here.
@@ -42,6 +42,12 @@ pub enum HeadError {
     /// A transfer coding other than `chunked`, alone.
     #[error("unsupported transfer-encoding")]
     TransferCoding,
+    /// An HTTP/1.1 request that does not say where it goes.
+    #[error("no host")]
+    NoHost,
+    /// HTTP/1.0, which is not spoken here.
+    #[error("HTTP/1.0")]
+    OldVersion,
     /// Neither HTTP/1.1 nor HTTP/1.0.
     #[error("unsupported version")]
     Version,
@@ -52,7 +58,8 @@ impl HeadError {
     pub fn status(self) -> StatusCode {
         match self {
             HeadError::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            HeadError::Malformed(_) => StatusCode::BAD_REQUEST,
+            HeadError::Malformed(_) | HeadError::NoHost => StatusCode::BAD_REQUEST,
+            HeadError::OldVersion => StatusCode::UPGRADE_REQUIRED,
             HeadError::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             HeadError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         }
@@ -121,36 +128,74 @@ pub fn request(
         let _ = buffer.split_to(empty);
     }
     let Some(head) = complete(buffer, search, limits)? else { return Ok(None) };
-    let mut slots = [const { std::mem::MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut parsed = httparse::Request::new(&mut []);
-    let status = parsed.parse_with_uninit_headers(&head, &mut slots).map_err(|error| match error {
-        httparse::Error::Version if !names_a_version(&head) => HeadError::Malformed("request line"),
-        error => head_error(error),
-    })?;
-    let (httparse::Status::Complete(_), Some(method), Some(path), Some(version)) =
-        (status, parsed.method, parsed.path, parsed.version)
-    else {
-        return Err(HeadError::Malformed("request line"));
-    };
-    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::Malformed("method"))?;
-    let target = target::parse(&method, path.as_bytes())?;
-    let mut headers = collect(&head, parsed.headers, limits)?;
-    let framing = framing::declared(&headers, version == Version::Http10)?.unwrap_or(Framing::Empty);
-    headers.remove(&header::TRANSFER_ENCODING);
-    let host = host(&mut headers, version)?;
+    let line = RequestLine::read(&head)?;
+    if line.version == Version::Http10 && !limits.http10 {
+        return Err(HeadError::OldVersion);
+    }
+    let Fields { mut headers, has } = fields::read(&head, line.length, limits.headers)?;
+    let (method, version) = (line.method, line.version);
+    let target = target::parse(&method, line.target)?;
+    let framing = declared(&mut headers, has, version)?.unwrap_or(Framing::Empty);
+    let host = host(&mut headers, has, version)?;
+    if has.connection {
+        remove_nominated(&mut headers)?;
+    }
     Ok(Some(Request {
         is_https: target.is_https,
         // RFC 9112 section 3.2.2: the target goes before the header.
         authority: target.authority.map(|part| value(&head, part)).transpose()?.or(host),
         path: value(&head, target.path)?,
-        keeps_alive: keeps_alive(&headers, version),
-        expect: expect(&headers, version),
+        keeps_alive: keeps_alive(&headers, has, version),
+        expect: expect(&headers, has, version),
         method,
         version,
         headers,
         framing,
     }))
+}
+
+/// A request's first line (RFC 9112 section 3).
+struct RequestLine<'h> {
+    method: Method,
+    target: &'h [u8],
+    version: Version,
+    /// Bytes, line end included.
+    length: usize,
+}
+
+impl<'h> RequestLine<'h> {
+    fn read(head: &'h [u8]) -> Result<RequestLine<'h>, HeadError> {
+        let wrong = HeadError::Malformed("request line");
+        let end = memchr::memchr(b'\r', head).ok_or(wrong)?;
+        let (line, rest) = head.split_at_checked(end).ok_or(wrong)?;
+        if rest.get(1) != Some(&b'\n') {
+            return Err(wrong);
+        }
+        let space = memchr::memchr(b' ', line).ok_or(wrong)?;
+        let (method, rest) = line.split_at_checked(space).ok_or(wrong)?;
+        let rest = rest.get(1..).ok_or(wrong)?;
+        let space = memchr::memchr(b' ', rest).ok_or(wrong)?;
+        let (target, version) = rest.split_at_checked(space).ok_or(wrong)?;
+        if target.is_empty() {
+            return Err(wrong);
+        }
+        Ok(RequestLine {
+            method: Method::from_bytes(method).map_err(|_| HeadError::Malformed("method"))?,
+            target,
+            version: version_of(version.get(1..).ok_or(wrong)?).ok_or(wrong)??,
+            length: end + 2,
+        })
+    }
+}
+
+/// A version of HTTP; `None` if it is none at all.
+fn version_of(text: &[u8]) -> Option<Result<Version, HeadError>> {
+    match text.strip_prefix(b"HTTP/")? {
+        b"1.1" => Some(Ok(Version::Http11)),
+        b"1.0" => Some(Ok(Version::Http10)),
+        [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => Some(Err(HeadError::Version)),
+        _ => None,
+    }
 }
 
 /// Reads a response's head off the front of `buffer`; `None` if it is not all there yet. What follows depends on the
@@ -165,37 +210,71 @@ pub fn response(
     method: &Method,
 ) -> Result<Option<Response>, HeadError> {
     let Some(head) = complete(buffer, search, limits)? else { return Ok(None) };
-    let mut slots = [const { std::mem::MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut parsed = httparse::Response::new(&mut []);
-    let mut config = httparse::ParserConfig::default();
-    config.allow_spaces_after_header_name_in_responses(false);
-    let status =
-        config.parse_response_with_uninit_headers(&mut parsed, &head, &mut slots).map_err(head_error)?;
-    let (httparse::Status::Complete(_), Some(code), Some(version)) = (status, parsed.code, parsed.version)
-    else {
-        return Err(HeadError::Malformed("status line"));
-    };
-    let version = if version == 0 { Version::Http10 } else { Version::Http11 };
-    let status = StatusCode::from_u16(code).map_err(|_| HeadError::Malformed("status code"))?;
-    let mut headers = collect(&head, parsed.headers, limits)?;
-    let framing = response_framing(&headers, status, version, method)?;
-    headers.remove(&header::TRANSFER_ENCODING);
-    let keeps_alive = keeps_alive(&headers, version) && framing != Framing::UntilClose;
+    let line = StatusLine::read(&head)?;
+    let (status, version) = (line.status, line.version);
+    let Fields { mut headers, has } = fields::read(&head, line.length, limits.headers)?;
+    let framing = response_framing(&mut headers, has, status, version, method)?;
+    let keeps_alive = keeps_alive(&headers, has, version) && framing != Framing::UntilClose;
     Ok(Some(Response { status, version, headers, framing, keeps_alive }))
+}
+
+/// A response's first line (RFC 9112 section 4).
+struct StatusLine {
+    status: StatusCode,
+    version: Version,
+    /// Bytes, line end included.
+    length: usize,
+}
+
+impl StatusLine {
+    fn read(head: &[u8]) -> Result<StatusLine, HeadError> {
+        let wrong = HeadError::Malformed("status line");
+        let end = memchr::memchr(b'\r', head).ok_or(wrong)?;
+        let (line, rest) = head.split_at_checked(end).ok_or(wrong)?;
+        if rest.get(1) != Some(&b'\n') {
+            return Err(wrong);
+        }
+        let (version, rest) = line.split_at_checked(8).ok_or(wrong)?;
+        let version = version_of(version).ok_or(wrong)??;
+        let (code, reason) = match rest {
+            [b' ', code @ ..] if code.len() >= 3 => code.split_at_checked(3).ok_or(wrong)?,
+            _ => return Err(wrong),
+        };
+        let is_text = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
+        if !matches!(reason.first(), None | Some(b' ')) || !reason.iter().all(is_text) {
+            return Err(wrong);
+        }
+        let status = StatusCode::from_bytes(code).map_err(|_| HeadError::Malformed("status code"))?;
+        Ok(StatusLine { status, version, length: end + 2 })
+    }
+}
+
+/// What a head says of its body; `transfer-encoding` is not among the headers any more.
+fn declared(headers: &mut Headers, has: Has, version: Version) -> Result<Option<Framing>, HeadError> {
+    if !has.content_length && !has.transfer_encoding {
+        return Ok(None);
+    }
+    let declared = framing::declared(headers, version == Version::Http10)?;
+    if has.transfer_encoding {
+        headers.remove(&header::TRANSFER_ENCODING);
+    }
+    Ok(declared)
 }
 
 /// RFC 9112 section 6.3.
 fn response_framing(
-    headers: &Headers,
+    headers: &mut Headers,
+    has: Has,
     status: StatusCode,
     version: Version,
     method: &Method,
 ) -> Result<Framing, HeadError> {
     let tunnel = *method == Method::CONNECT && status.is_success();
     if status.is_informational() || status == StatusCode::NO_CONTENT || tunnel {
+        headers.remove(&header::TRANSFER_ENCODING);
         return Ok(if tunnel { Framing::UntilClose } else { Framing::Empty });
     }
-    let declared = framing::declared(headers, version == Version::Http10)?;
+    let declared = declared(headers, has, version)?;
     if *method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
         return Ok(Framing::Empty);
     }
@@ -220,52 +299,10 @@ fn complete(
     }
 }
 
-/// Whether the request line has three parts, of which the last is a version of HTTP, if not one that is known.
-fn names_a_version(head: &[u8]) -> bool {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let mut parts = line.split(|byte| *byte == b' ').skip(2);
-    let version = parts.next().and_then(|part| part.strip_prefix(b"HTTP/"));
-    parts.next().is_none()
-        && matches!(version, Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit())
-}
-
-fn head_error(error: httparse::Error) -> HeadError {
-    HeadError::Malformed(match error {
-        httparse::Error::TooManyHeaders => return HeadError::TooLarge,
-        httparse::Error::Version => return HeadError::Version,
-        httparse::Error::HeaderName => "header name",
-        httparse::Error::HeaderValue => "header value",
-        httparse::Error::NewLine => "line end",
-        httparse::Error::Status => "status code",
-        httparse::Error::Token => "request line",
-    })
-}
-
-fn collect(head: &Bytes, parsed: &[httparse::Header<'_>], limits: HeadLimits) -> Result<Headers, HeadError> {
-    if parsed.len() > limits.headers {
-        return Err(HeadError::TooLarge);
-    }
-    let mut headers = Headers::with_capacity(parsed.len() + 8);
-    for field in parsed {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let name = name.map_err(|_| HeadError::Malformed("header name"))?;
-        headers.append(name, value(head, field.value)?);
-    }
-    Ok(headers)
-}
-
-/// A part of the head as a value that shares its memory.
-fn value(head: &Bytes, part: &[u8]) -> Result<HeaderValue, HeadError> {
-    if part.is_empty() {
-        return Ok(HeaderValue::from_static(""));
-    }
-    HeaderValue::from_maybe_shared(head.slice_ref(part)).map_err(|_| HeadError::Malformed("header value"))
-}
-
 /// Takes `host` out of the headers. HTTP/1.1 has exactly one (RFC 9112 section 3.2).
-fn host(headers: &mut Headers, version: Version) -> Result<Option<HeaderValue>, HeadError> {
-    let host = headers.get(&header::HOST).cloned();
-    if headers.get_all(&header::HOST).nth(1).is_some() {
+fn host(headers: &mut Headers, has: Has, version: Version) -> Result<Option<HeaderValue>, HeadError> {
+    let host = if has.host { headers.get(&header::HOST).cloned() } else { None };
+    if has.host && headers.get_all(&header::HOST).nth(1).is_some() {
         return Err(HeadError::Malformed("more than one host"));
     }
     if let Some(host) = &host {
@@ -273,18 +310,67 @@ fn host(headers: &mut Headers, version: Version) -> Result<Option<HeaderValue>, 
             .as_bytes()
             .iter()
             .any(|byte| !byte.is_ascii_graphic() || matches!(byte, b'/' | b'@' | b',' | b'#' | b'?'))
+            || !has_good_port(host.as_bytes())
         {
             return Err(HeadError::Malformed("host"));
         }
         headers.remove(&header::HOST);
     } else if version == Version::Http11 {
-        return Err(HeadError::Malformed("no host"));
+        return Err(HeadError::NoHost);
     }
     Ok(host)
 }
 
+/// Fields that no client may have removed by naming them in `connection`: they say where a request goes, and from whom.
+const FIXED: [&str; 9] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    ":method",
+    ":path",
+    ":authority",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
+
+/// Removes the fields that `connection` names (RFC 9110 section 7.6.1).
+fn remove_nominated(headers: &mut Headers) -> Result<(), HeadError> {
+    let mut named: Vec<HeaderName> = Vec::new();
+    for value in headers.get_all(&header::CONNECTION) {
+        for token in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if FIXED.iter().any(|fixed| token.eq_ignore_ascii_case(fixed.as_bytes())) {
+                return Err(HeadError::Malformed("connection names a field that must stay"));
+            }
+            let is_own = [&b"close"[..], b"keep-alive", b"upgrade", b"te", b"http2-settings"]
+                .iter()
+                .any(|own| token.eq_ignore_ascii_case(own));
+            if !is_own && let Ok(name) = HeaderName::from_bytes(token) {
+                named.push(name);
+            }
+        }
+    }
+    if !named.is_empty() {
+        headers.retain(|name, _| !named.contains(name));
+    }
+    Ok(())
+}
+
+/// Whether what follows the host is a port.
+fn has_good_port(host: &[u8]) -> bool {
+    let begin = host.iter().rposition(|byte| *byte == b']').map_or(0, |bracket| bracket + 1);
+    let rest = host.get(begin..).unwrap_or_default();
+    match rest.iter().position(|byte| *byte == b':') {
+        Some(colon) => rest.get(colon + 1..).unwrap_or_default().iter().all(u8::is_ascii_digit),
+        None => true,
+    }
+}
+
 /// RFC 9112 section 9.3.
-fn keeps_alive(headers: &Headers, version: Version) -> bool {
+fn keeps_alive(headers: &Headers, has: Has, version: Version) -> bool {
+    if !has.connection {
+        return version == Version::Http11;
+    }
     let says = |option: &str| headers.get_all(&header::CONNECTION).any(|value| lists(value, option));
     match version {
         Version::Http11 => !says("close"),
@@ -300,7 +386,10 @@ pub(crate) fn lists(value: &HeaderValue, token: &str) -> bool {
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-fn expect(headers: &Headers, version: Version) -> Expect {
+fn expect(headers: &Headers, has: Has, version: Version) -> Expect {
+    if !has.expect {
+        return Expect::Nothing;
+    }
     let waits = headers.get(&header::EXPECT).is_some_and(|value| lists(value, "100-continue"));
     if waits && version == Version::Http11 { Expect::Continue } else { Expect::Nothing }
 }
@@ -309,7 +398,7 @@ fn expect(headers: &Headers, version: Version) -> Expect {
 mod tests {
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits { bytes: 60 * 1024, headers: 100 };
+    const LIMITS: HeadLimits = HeadLimits { bytes: 60 * 1024, headers: 100, http10: true };
 
     fn read(text: &str) -> Result<Option<Request>, HeadError> {
         request(&mut BytesMut::from(text), &mut Search::default(), LIMITS)

@@ -6,12 +6,15 @@
 
 mod body;
 mod encode;
+mod fields;
 mod framing;
 mod head;
-pub(crate) mod lines;
+mod lines;
+mod names;
 mod target;
 
 pub use body::{BodyDecoder, BodyError, Decoded};
-pub use encode::{BodyEncoder, request_head, response_head};
+pub use encode::{BodyEncoder, Own, request_head, response_head};
 pub use framing::Framing;
 pub use head::{Expect, HeadError, HeadLimits, Request, Response, Version, request, response};
+pub use lines::Search;

@@ -1,0 +1,50 @@
+//! Clusters that are in force.
+
+use std::sync::Arc;
+
+use ostro_engine::Upstream;
+
+use super::Versioned;
+use crate::stats::{ClusterStats, Scope};
+
+/// A cluster that is in force.
+pub(crate) struct LiveCluster {
+    /// Hosts, limits, health.
+    pub upstream: Arc<Upstream>,
+    /// What is counted of it.
+    pub stats: Scope<ClusterStats>,
+}
+
+/// All clusters that are in force, by name.
+#[derive(Default)]
+pub(crate) struct Clusters {
+    all: Versioned<imbl::HashMap<Arc<str>, Arc<LiveCluster>>>,
+}
+
+impl Clusters {
+    /// A cluster.
+    pub fn get(&self, name: &str) -> Option<Arc<LiveCluster>> {
+        self.all.load().get(name).cloned()
+    }
+
+    /// Changes whenever a cluster comes, goes or is replaced.
+    pub fn version(&self) -> u64 {
+        self.all.version()
+    }
+
+    /// Puts a cluster in force. One thread changes clusters.
+    pub fn put(&self, cluster: Arc<LiveCluster>) {
+        let name = Arc::clone(&cluster.upstream.cluster.name);
+        self.all.store(self.all.load().update(name, cluster));
+    }
+
+    /// Takes a cluster out of force.
+    pub fn remove(&self, name: &str) {
+        self.all.store(self.all.load().without(name));
+    }
+
+    /// All of them, in no order.
+    pub fn all(&self) -> Vec<Arc<LiveCluster>> {
+        self.all.load().values().cloned().collect()
+    }
+}

@@ -1,0 +1,232 @@
+//! Connections carried as bytes to a cluster.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use ostro_engine::breakers::ConnectionPermit;
+use ostro_engine::outlier::Outcome;
+use ostro_engine::{
+    Choice, ConnectionInfo, Host, Priority, ResponseFlags, StreamInfo, StreamView,
+};
+use tokio::time::Instant;
+
+use super::relay::{Broken, Way};
+use crate::config::LiveTcp;
+use crate::socket::Socket;
+use crate::timers::{Timer, nearer};
+use crate::upstream::{UpstreamError, WorkerCluster, connect};
+use crate::wire::Wire;
+use crate::worker::{Fate, Worker};
+
+/// A connection under way.
+struct Tcp<'c> {
+    worker: &'c Rc<Worker>,
+    proxy: &'c LiveTcp,
+    fate: &'c Fate,
+    info: StreamInfo,
+    began: Instant,
+}
+
+/// A host that has been reached.
+struct Reached {
+    cluster: Rc<WorkerCluster>,
+    host: Arc<Host>,
+    socket: Socket,
+    _permit: ConnectionPermit,
+}
+
+/// Carries a connection to its end.
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    proxy: &LiveTcp,
+    fate: &Fate,
+    info: Arc<ConnectionInfo>,
+    chain: &str,
+    wire: Wire,
+) {
+    let began = Instant::now();
+    let mut stream = StreamInfo::new(info, worker.since_epoch(began), None);
+    stream.route = Some(chain).filter(|name| !name.is_empty()).map(Into::into);
+    let stats = proxy.stats.on(&worker.writer);
+    stats.downstream_cx_total.inc();
+    let mut tcp = Tcp { worker, proxy, fate, info: stream, began };
+    tcp.carry(wire).await;
+    stats.downstream_cx_rx_bytes_total.add(tcp.info.bytes_received);
+    stats.downstream_cx_tx_bytes_total.add(tcp.info.bytes_sent);
+    tcp.info.ended = Some(began.elapsed());
+    let view = StreamView { info: &tcp.info, request: None, response: None, trailers: None };
+    proxy.log(worker, view, worker.random());
+}
+
+impl Tcp<'_> {
+    async fn carry(&mut self, wire: Wire) {
+        let (mut client, read) = wire.into_parts();
+        let name = self.proxy.engine.cluster(self.worker.random());
+        let Some(cluster) = self.worker.cluster(name) else {
+            self.proxy.stats.on(&self.worker.writer).downstream_cx_no_route.inc();
+            return self.info.flags.set(ResponseFlags::NO_CLUSTER_FOUND);
+        };
+        self.info.cluster = Some(Arc::clone(&cluster.upstream.cluster.name));
+        let Some(mut reached) = self.reach(&cluster).await else { return };
+        let mut up = Way::with(read);
+        let mut down = Way::default();
+        self.relay(&mut client, &mut reached, &mut up, &mut down).await;
+        self.info.bytes_received = up.passed;
+        self.info.bytes_sent = down.passed;
+        reached.cluster.stats.upstream_cx_tx_bytes_total.add(up.passed);
+        reached.cluster.stats.upstream_cx_rx_bytes_total.add(down.passed);
+        reached.cluster.stats.upstream_cx_active.dec();
+        reached.cluster.stats.upstream_cx_destroy.inc();
+        reached.host.state.rq_active.dec();
+    }
+
+    /// A connection to a host, tried as often as configured.
+    async fn reach(&mut self, cluster: &Rc<WorkerCluster>) -> Option<Reached> {
+        let hash = self.proxy.engine.hash(self.info.connection.remote.ip());
+        let destination = Some(self.info.connection.local);
+        for attempt in 1..=self.proxy.engine.connect_attempts.max(1) {
+            let choice = Choice { hash, destination, ..Choice::default() };
+            let Some(host) = cluster.choose(self.worker, &choice) else {
+                cluster.stats.upstream_cx_none_healthy.inc();
+                self.info.flags.set(ResponseFlags::NO_HEALTHY_UPSTREAM);
+                return None;
+            };
+            self.info.attempts = attempt;
+            let Ok(permit) = cluster.upstream.connect(&host, Priority::Default) else {
+                cluster.stats.upstream_cx_overflow.inc();
+                self.info.flags.set(ResponseFlags::UPSTREAM_OVERFLOW);
+                return None;
+            };
+            self.info.upstream_host = Some(Arc::clone(&host.name));
+            cluster.stats.upstream_cx_total.inc();
+            match self.cut_short(connect(&cluster.upstream.cluster, &host)).await? {
+                Ok(socket) => {
+                    cluster.report(self.worker, &host, Outcome::ConnectedFinal);
+                    self.info.flags = ResponseFlags::default();
+                    cluster.stats.upstream_cx_active.inc();
+                    host.state.rq_active.inc();
+                    host.state.rq_total.inc();
+                    self.info.upstream_local = socket.tcp().local_addr().ok();
+                    return Some(Reached { cluster: Rc::clone(cluster), host, socket, _permit: permit });
+                }
+                Err(error) => self.failed(cluster, &host, &error),
+            }
+            if let Some(back_off) = &self.proxy.engine.back_off {
+                let shift = attempt.saturating_sub(1).min(16);
+                let most = back_off.base.saturating_mul(1 << shift).min(back_off.max);
+                let part = u32::try_from(self.worker.random() % 1000).unwrap_or_default();
+                self.cut_short(tokio::time::sleep(most * part / 1000)).await?;
+            }
+        }
+        self.info.flags.set(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+        cluster.stats.upstream_cx_connect_attempts_exceeded.inc();
+        None
+    }
+
+    fn failed(&mut self, cluster: &WorkerCluster, host: &Host, error: &UpstreamError) {
+        cluster.stats.upstream_cx_connect_fail.inc();
+        host.state.cx_connect_fail.inc();
+        if *error == UpstreamError::ConnectTimeout {
+            cluster.stats.upstream_cx_connect_timeout.inc();
+        }
+        self.info.flags.set(error.flag());
+        self.info.transport_failure = error.transport_failure().map(Into::into);
+        cluster.report(self.worker, host, Outcome::ConnectFailed);
+    }
+
+    /// What a future comes to, unless the connection is to end first.
+    async fn cut_short<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| match self.fate.poll_cut(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => future.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    async fn relay(&mut self, client: &mut Socket, reached: &mut Reached, up: &mut Way, down: &mut Way) {
+        let engine = &self.proxy.engine;
+        let mut timer = Timer::default();
+        let most = engine.max_duration.map(|most| self.began + most);
+        let mut moved = (0, Instant::now());
+        let end = poll_fn(|cx| {
+            let upward = up.poll(self.worker, client, &mut reached.socket, cx);
+            let downward = down.poll(self.worker, &mut reached.socket, client, cx);
+            match (upward, downward) {
+                (Poll::Ready(Err(broken)), _) => return Poll::Ready(End::of(broken, true)),
+                (_, Poll::Ready(Err(broken))) => return Poll::Ready(End::of(broken, false)),
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::Both),
+                _ => {}
+            }
+            if self.fate.poll_cut(cx).is_ready() {
+                return Poll::Ready(End::Cut);
+            }
+            let passed = up.passed + down.passed;
+            if passed != moved.0 {
+                moved = (passed, Instant::now());
+            }
+            let idle = engine.idle_timeout.map(|idle| moved.1 + idle);
+            match timer.poll(cx, nearer(idle, most)) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(()) if most.is_some_and(|most| most <= Instant::now()) => Poll::Ready(End::TooLong),
+                Poll::Ready(()) => Poll::Ready(End::Idle),
+            }
+        })
+        .await;
+        self.ended(&end, client, reached);
+    }
+
+    fn ended(&mut self, end: &End, client: &Socket, reached: &Reached) {
+        let stats = self.proxy.stats.on(&self.worker.writer);
+        match end {
+            End::Both | End::Cut => {}
+            End::Client => {
+                reached.socket.reset_on_close();
+            }
+            End::Upstream(is_reset) => {
+                client.reset_on_close();
+                self.info.flags.set(match is_reset {
+                    true => ResponseFlags::UPSTREAM_REMOTE_RESET,
+                    false => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
+                });
+            }
+            End::Idle => stats.idle_timeout.inc(),
+            End::TooLong => {
+                self.info.flags.set(ResponseFlags::DURATION_TIMEOUT);
+                self.info.details = Some("max_downstream_connection_duration".into());
+                stats.max_downstream_connection_duration.inc();
+            }
+        }
+    }
+}
+
+/// Why a connection is over.
+enum End {
+    /// Both ways have ended.
+    Both,
+    /// The client's socket broke.
+    Client,
+    /// The upstream's socket broke; was it reset?
+    Upstream(bool),
+    /// Nothing passed for too long.
+    Idle,
+    /// It has been open for as long as it may.
+    TooLong,
+    /// The proxy ends it.
+    Cut,
+}
+
+impl End {
+    fn of(broken: Broken, is_upward: bool) -> End {
+        let (is_client, error) = match broken {
+            Broken::Reading(error) => (is_upward, error),
+            Broken::Writing(error) => (!is_upward, error),
+        };
+        tracing::debug!(is_client, %error, "a connection broke");
+        let is_reset = error.kind() == std::io::ErrorKind::ConnectionReset;
+        if is_client { End::Client } else { End::Upstream(is_reset) }
+    }
+}
+

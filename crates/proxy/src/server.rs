@@ -1,0 +1,318 @@
+//! The process: from the command line to workers that serve, and to its end.
+
+use std::cell::{Cell, RefCell};
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
+use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
+use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::endpoint::v3::LbEndpoint;
+use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use ostro_engine::{Cluster, Listener};
+use ostro_transport::ConnectOptions;
+use ostro_transport::dns::Resolver;
+use ostro_xds_client::{Ads, Dialects, Kind, Moment, Phase, PlainDial, Store, Target, Wildcard};
+use prost::Message as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+use tracing_subscriber::EnvFilter;
+
+use crate::access_log::Logs;
+use crate::config::Shared;
+use crate::control::Control;
+use crate::options::{Mode, Options};
+use crate::resources::{self, Resources};
+use crate::stats::Stats;
+use crate::worker::{self, Scope};
+
+/// How long connecting to the control plane may take, if its cluster does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether something is due.
+const CHORES_PERIOD: Duration = Duration::from_secs(1);
+const CHORES_PAUSE_MIN: Duration = Duration::from_millis(10);
+/// Most workers.
+const WORKERS_MAX: u32 = 1024;
+/// How often it is looked whether connections are left at the end.
+const END_PERIOD: Duration = Duration::from_millis(20);
+
+/// Why the process does not start. Whoever configured it is at fault, or the system.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no bootstrap.
+    #[error("at least one of --config-path or --config-yaml must be non-empty")]
+    NoConfiguration,
+    /// The file cannot be read.
+    #[error("unable to read file: {path}: {error}")]
+    Unreadable {
+        /// Its path.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The bootstrap is none, or is not supported.
+    #[error("{0}")]
+    Invalid(String),
+    /// The system refuses something.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs the proxy to its end.
+pub fn run(options: Options) -> ExitCode {
+    let filter = match options.log_filter() {
+        Ok(filter) => filter,
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr);
+    if subscriber.try_init().is_err() {
+        eprintln!("there is a logger already");
+    }
+    match start(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error initializing configuration: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: &Options) -> Result<(), StartError> {
+    let bootstrap = read(options)?;
+    if options.mode != Mode::Serve {
+        check(&bootstrap)?;
+        println!("configuration OK");
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve(options, bootstrap))
+}
+
+fn read(options: &Options) -> Result<Bootstrap, StartError> {
+    let text = match (&options.config_path, &options.config_yaml) {
+        (Some(path), _) => std::fs::read_to_string(path)
+            .map_err(|error| StartError::Unreadable { path: path.display().to_string(), error })?,
+        (None, Some(text)) => text.clone(),
+        (None, None) => return Err(StartError::NoConfiguration),
+    };
+    ostro_envoy_json::from_json(&text).map_err(|error| StartError::Invalid(error.to_string()))
+}
+
+/// Compiles what is in the bootstrap.
+fn check(bootstrap: &Bootstrap) -> Result<(), StartError> {
+    let Some(resources) = &bootstrap.static_resources else { return Ok(()) };
+    let invalid = |refusal: ostro_engine::Refusal| StartError::Invalid(refusal.to_string());
+    for cluster in &resources.clusters {
+        Cluster::compile(cluster.clone()).map_err(invalid)?;
+    }
+    for listener in &resources.listeners {
+        Listener::compile(listener.clone()).map_err(invalid)?;
+    }
+    Ok(())
+}
+
+async fn serve(options: &Options, mut bootstrap: Bootstrap) -> Result<(), StartError> {
+    let shared = Arc::new(Shared::new(Stats::default(), Logs::default(), own_ip()));
+    let cores = || std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+    let count = options.concurrency.filter(|count| *count > 0).unwrap_or_else(cores).min(WORKERS_MAX);
+    let mut workers = Vec::new();
+    for index in 0..count {
+        workers.push(worker::start(index, Arc::clone(&shared), options.flush_interval())?);
+    }
+    let resolver = Resolver::system(None)?;
+    let control = Control::new(Arc::clone(&shared), workers, resolver.clone(), options.drain_time());
+    let control = Rc::new(RefCell::new(control));
+    let phase = Rc::new(Cell::new(Phase::Clusters));
+    let heard = Rc::clone(&phase);
+    let resources = Resources::new(Rc::clone(&control), Box::new(move |phase| heard.set(phase)));
+    let node = node(options, &mut bootstrap);
+    let mut store = Store::new(resources, wildcards(&bootstrap)?);
+    add_static(&mut store, &bootstrap)?;
+    let ads = ads(&bootstrap, node, resolver)?;
+    let handle = ostro_xds_client::Handle::new();
+    let _ = phase;
+    if let Some(at) = admin_address(&bootstrap)? {
+        let listener = std::net::TcpListener::bind(at)?;
+        let actual = listener.local_addr()?;
+        tokio::task::spawn_local(crate::admin_stub::run(listener, Rc::clone(&control)));
+        if let Some(path) = &options.admin_address_path {
+            write_address(path, actual)?;
+        }
+    }
+    tokio::select! {
+        never = ostro_xds_client::run(&mut store, ads, None, &handle) => match never {},
+        () = chores(&shared) => {}
+        ended = end(options, &shared, &control) => ended?,
+    }
+    control.borrow_mut().stop();
+    shared.logs.shutdown();
+    Ok(())
+}
+
+/// The address of this machine that the world sees, as far as the routing table tells; no packet is sent for it.
+fn own_ip() -> IpAddr {
+    let seen = || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+        socket.connect("192.0.2.1:9").ok()?;
+        socket.local_addr().ok()
+    };
+    seen().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}
+
+/// Who this proxy is, for whoever configures it.
+fn node(options: &Options, bootstrap: &mut Bootstrap) -> Node {
+    let node = bootstrap.node.get_or_insert_default();
+    if !options.service_node.is_empty() {
+        node.id.clone_from(&options.service_node);
+    }
+    if !options.service_cluster.is_empty() {
+        node.cluster.clone_from(&options.service_cluster);
+    }
+    node.user_agent_name = "ostro".to_owned();
+    node.clone()
+}
+
+/// What is asked for without names.
+fn wildcards(bootstrap: &Bootstrap) -> Result<Vec<Wildcard>, StartError> {
+    let mut wildcards = Vec::new();
+    let dynamic = bootstrap.dynamic_resources.as_ref();
+    let sources = [
+        (Kind::CLUSTER, dynamic.and_then(|dynamic| dynamic.cds_config.as_ref())),
+        (Kind::LISTENER, dynamic.and_then(|dynamic| dynamic.lds_config.as_ref())),
+    ];
+    for (kind, source) in sources {
+        if let Some(source) = source {
+            let (source, fetch_timeout) = resources::source(source).map_err(StartError::Invalid)?;
+            wildcards.push(Wildcard { kind, source, fetch_timeout });
+        }
+    }
+    Ok(wildcards)
+}
+
+fn add_static(store: &mut Store<Resources>, bootstrap: &Bootstrap) -> Result<(), StartError> {
+    let Some(resources) = &bootstrap.static_resources else { return Ok(()) };
+    let now = Moment::now();
+    for cluster in &resources.clusters {
+        store.add_static(Kind::CLUSTER, cluster.encode_to_vec().into(), now).map_err(StartError::Invalid)?;
+    }
+    for listener in &resources.listeners {
+        store.add_static(Kind::LISTENER, listener.encode_to_vec().into(), now).map_err(StartError::Invalid)?;
+    }
+    Ok(())
+}
+
+/// How the control plane is reached, if there is one.
+fn ads(bootstrap: &Bootstrap, node: Node, resolver: Resolver) -> Result<Option<Ads>, StartError> {
+    let config = bootstrap.dynamic_resources.as_ref().and_then(|dynamic| dynamic.ads_config.as_ref());
+    let Some(config) = config else { return Ok(None) };
+    let dialect = match config.api_type() {
+        ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc => Dialects::Delta,
+        ApiType::Grpc | ApiType::AggregatedGrpc => Dialects::World,
+        other => return Err(StartError::Invalid(format!("not supported: ads_config.api_type {}", other.as_str_name()))),
+    };
+    let service = config.grpc_services.first().and_then(|service| service.target_specifier.as_ref());
+    let Some(TargetSpecifier::EnvoyGrpc(grpc)) = service else {
+        return Err(StartError::Invalid("not supported: an ads_config without envoy_grpc".to_owned()));
+    };
+    let (targets, timeout) = targets(bootstrap, &grpc.cluster_name)?;
+    let authority = if grpc.authority.is_empty() { grpc.cluster_name.clone() } else { grpc.authority.clone() };
+    let dial = PlainDial::new(targets, Arc::new(resolver), ConnectOptions::default(), timeout);
+    let mut ads = Ads::new(node, dialect, Arc::new(dial), fastrand::u64(..));
+    ads.authority = authority;
+    Ok(Some(ads))
+}
+
+/// Where a static cluster's endpoints are.
+fn targets(bootstrap: &Bootstrap, name: &str) -> Result<(Vec<Target>, Duration), StartError> {
+    let clusters = bootstrap.static_resources.as_ref().map(|resources| &resources.clusters[..]).unwrap_or_default();
+    let unknown = || StartError::Invalid(format!("ads_config names cluster {name}, which is not in static_resources"));
+    let cluster = clusters.iter().find(|cluster| cluster.name == name).ok_or_else(unknown)?;
+    let localities = cluster.load_assignment.iter().flat_map(|assignment| &assignment.endpoints);
+    let endpoints = localities.flat_map(|locality| &locality.lb_endpoints);
+    let address = |endpoint: &LbEndpoint| match &endpoint.host_identifier {
+        Some(HostIdentifier::Endpoint(endpoint)) => endpoint.address.as_ref()?.address.clone(),
+        _ => None,
+    };
+    let target = |address| match address {
+        AddressKind::SocketAddress(socket) => match socket.port_specifier {
+            Some(PortSpecifier::PortValue(port)) => {
+                Some(Target::Host { name: socket.address, port: u16::try_from(port).ok()? })
+            }
+            _ => None,
+        },
+        AddressKind::Pipe(pipe) => Some(Target::Unix(pipe.path.into())),
+        AddressKind::EnvoyInternalAddress(_) => None,
+    };
+    let targets: Vec<Target> = endpoints.filter_map(address).filter_map(target).collect();
+    if targets.is_empty() {
+        return Err(unknown());
+    }
+    let timeout = cluster.connect_timeout.as_ref().and_then(resources::duration);
+    Ok((targets, timeout.unwrap_or(CONNECT_TIMEOUT)))
+}
+
+/// What is due from time to time: ejected hosts come back, and their like.
+async fn chores(shared: &Shared) {
+    let mut random = fastrand::Rng::new();
+    loop {
+        let now = shared.clock().monotonic();
+        let mut pause = CHORES_PERIOD;
+        for cluster in shared.clusters.all() {
+            if let Some(interval) = cluster.upstream.tick_interval() {
+                cluster.upstream.tick(now, random.u64(..));
+                pause = pause.min(interval);
+            }
+        }
+        tokio::time::sleep(pause.max(CHORES_PAUSE_MIN)).await;
+    }
+}
+
+/// Where the admin interface listens, if it does.
+fn admin_address(bootstrap: &Bootstrap) -> Result<Option<SocketAddr>, StartError> {
+    let address = bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref());
+    let Some(address) = address else { return Ok(None) };
+    ostro_engine::socket_address(address).map(|(address, _)| Some(address)).map_err(|refusal| StartError::Invalid(refusal.to_string()))
+}
+
+/// Writes the admin interface's address where launchers look for it.
+fn write_address(path: &std::path::Path, address: SocketAddr) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path)?.write_all(address.to_string().as_bytes())
+}
+
+/// Waits for a signal, then lets what is under way end; a second signal ends it.
+async fn end(options: &Options, shared: &Shared, control: &RefCell<Control>) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut reopen = signal(SignalKind::user_defined1())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = reopen.recv() => shared.logs.reopen(),
+        }
+    }
+    control.borrow_mut().drain(Scope::All, true);
+    let over = async {
+        let mut looks = tokio::time::interval(END_PERIOD);
+        while shared.connections.now() > 0 {
+            looks.tick().await;
+        }
+    };
+    tokio::select! {
+        () = over => {}
+        () = tokio::time::sleep(options.drain_time()) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Connections to the hosts of a cluster.
+
+use ostro_engine::balance::HostAddress;
+use ostro_engine::{Cluster, Host};
+use ostro_transport::ConnectOptions;
+
+use super::error::UpstreamError;
+use crate::socket::Socket;
+
+/// Connects to a host within the cluster's `connect_timeout`.
+///
+/// # Errors
+/// [`UpstreamError::Connect`] with the reason in Envoy's words, or [`UpstreamError::ConnectTimeout`].
+pub(crate) async fn connect(cluster: &Cluster, host: &Host) -> Result<Socket, UpstreamError> {
+    let HostAddress::Socket(address) = host.address else {
+        return Err(UpstreamError::Connect("not an IP address".to_owned()));
+    };
+    let options = ConnectOptions {
+        bind: cluster.bind.source_for(address.ip()),
+        freebind: cluster.bind.freebind.unwrap_or_default(),
+        keepalive: cluster.keepalive.map(crate::config::keepalive),
+        options: crate::config::socket_options(&cluster.bind.options),
+        ..ConnectOptions::default()
+    };
+    let connecting = ostro_transport::connect(address, &options);
+    match tokio::time::timeout(cluster.connect_timeout, connecting).await {
+        Ok(Ok(stream)) => Ok(Socket::Plain(stream)),
+        Ok(Err(error)) => Err(UpstreamError::Connect(reason(&error))),
+        Err(_) => Err(UpstreamError::ConnectTimeout),
+    }
+}
+
+/// As Envoy words it.
+fn reason(error: &std::io::Error) -> String {
+    let text = match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "Connection refused".to_owned(),
+        std::io::ErrorKind::ConnectionReset => "Connection reset by peer".to_owned(),
+        std::io::ErrorKind::HostUnreachable => "No route to host".to_owned(),
+        std::io::ErrorKind::NetworkUnreachable => "Network is unreachable".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("delayed connect error: {text}")
+}
