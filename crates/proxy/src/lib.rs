@@ -9,6 +9,7 @@
 //! * Whatever a peer sends, nothing panics, and nothing grows beyond a named bound.
 
 mod body;
+pub mod h2;
 pub mod http1;
 
 pub use body::Piece;
