@@ -13,9 +13,9 @@ use envoy_types::pb::envoy::config::listener::v3::FilterChainMatch;
 use envoy_types::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
 use ipnet::IpNet;
 
+use crate::Refusal;
 use crate::cidr::{self, Prefixes};
 use crate::inspect::Seen;
-use crate::{Connection, Refusal};
 
 /// The match of every filter chain of a listener; finds a chain by its index.
 #[derive(Clone, Debug, Default)]
@@ -40,12 +40,21 @@ pub struct ChainMatch {
     source_ports: Vec<u16>,
 }
 
+/// The addresses of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Where it was going, before any redirection.
+    pub destination: SocketAddr,
+    /// Who it is from, after PROXY protocol.
+    pub source: SocketAddr,
+    /// Address of the peer at the other end of the socket.
+    pub direct_source: IpAddr,
+}
+
 /// What a connection shows to the match.
 struct Question<'a> {
-    destination: SocketAddr,
-    source: SocketAddr,
-    direct_source: IpAddr,
-    seen: &'a Seen<'a>,
+    ends: Ends,
+    seen: &'a Seen,
 }
 
 /// A level of the tree: entries by key, and one for chains that do not care.
@@ -146,18 +155,13 @@ impl ChainIndex {
     }
 
     /// The chain for a connection, of which the inspectors have seen this much.
-    pub fn find(&self, connection: &Connection<'_>, seen: &Seen<'_>) -> Option<ChainId> {
-        let question = Question {
-            destination: connection.destination,
-            source: connection.source,
-            direct_source: connection.direct_source,
-            seen,
-        };
-        let names = match self.root.exact.get(&question.destination.port()) {
+    pub fn find(&self, ends: Ends, seen: &Seen) -> Option<ChainId> {
+        let question = Question { ends, seen };
+        let names = match self.root.exact.get(&question.ends.destination.port()) {
             Some(prefixes) => prefixes,
             None => self.root.any.as_deref()?,
         };
-        names.find(question.destination.ip())?.find_name(&question)
+        names.find(question.ends.destination.ip())?.find_name(&question)
     }
 }
 
@@ -195,7 +199,7 @@ fn each<T: Clone>(values: &[T]) -> impl Iterator<Item = Option<T>> + '_ {
 
 impl ServerNames {
     fn find_name(&self, question: &Question<'_>) -> Option<ChainId> {
-        let name = question.seen.server_name.as_str();
+        let name = &*question.seen.server_name;
         let wildcard = || {
             // ".example.com", then ".com", for "www.example.com".
             let dots = name.char_indices().skip(1).filter(|&(_, c)| c == '.').map(|(i, _)| i);
@@ -209,21 +213,21 @@ impl ServerNames {
 impl Transports {
     fn find_transport(&self, question: &Question<'_>) -> Option<ChainId> {
         let protocols = self.exact.get(question.seen.transport).or(self.any.as_deref())?;
-        let of_client = question.seen.protocols.iter().find_map(|p| protocols.exact.get(*p));
-        of_client.or(protocols.any.as_deref())?.find(question.direct_source)?.find_source(question)
+        let of_client = question.seen.protocols.iter().find_map(|p| protocols.exact.get(&**p));
+        of_client.or(protocols.any.as_deref())?.find(question.ends.direct_source)?.find_source(question)
     }
 }
 
 impl SourceTypes {
     fn find_source(&self, question: &Question<'_>) -> Option<ChainId> {
-        let ip = question.source.ip();
+        let ip = question.ends.source.ip();
         // Of loopback Envoy means the one address, not the network.
         let is_loopback = ip == IpAddr::from(Ipv4Addr::LOCALHOST) || ip == IpAddr::from(Ipv6Addr::LOCALHOST);
-        let is_local = is_loopback || ip == question.destination.ip();
+        let is_local = is_loopback || ip == question.ends.destination.ip();
         let special = if is_local { &self.local } else { &self.external };
         let sources = special.as_deref().or(self.any.as_deref())?;
         let ports = sources.find(ip)?;
-        let exact = ports.exact.get(&question.source.port());
+        let exact = ports.exact.get(&question.ends.source.port());
         exact.or(ports.any.as_deref()).and_then(|Leaf(id)| *id)
     }
 }

@@ -23,6 +23,8 @@
 
 #[macro_use]
 mod refusal;
+mod access_log;
+mod back_off;
 pub mod balance;
 pub mod bootstrap;
 pub mod breakers;
@@ -30,24 +32,32 @@ pub mod chain;
 mod cidr;
 pub mod cluster;
 mod connection;
-mod filter;
+mod filter_state;
 mod flags;
 pub mod format;
-#[allow(dead_code, reason = "shared with what is about to come")]
 mod fraction;
+pub mod grpc;
+pub mod hash;
+mod header_condition;
+mod header_ops;
 pub mod health_check;
+mod http_filter;
 mod http_options;
 pub mod inspect;
 mod listener;
 mod listeners;
+mod manager;
 mod message;
 mod metadata;
+pub mod names;
+mod network;
 pub mod outlier;
 mod priority;
-#[allow(dead_code, reason = "shared with what is about to come")]
 mod proto;
 mod request;
+pub mod request_id;
 pub mod retry;
+mod retry_policy;
 pub mod route;
 mod socket_options;
 mod stream_info;
@@ -55,26 +65,43 @@ mod text;
 mod weighted;
 mod wire;
 
+pub use access_log::{AccessLog, LogFilter, LogSink};
+pub use back_off::BackOff;
 pub use balance::{Choice, Host, Picker, Snapshot, Upstream};
 pub use bootstrap::Bootstrap;
+pub use chain::Ends;
 pub use cluster::{Cluster, Discovery};
 pub use connection::{ClientHello, Connection, HttpVersion, Opening};
-pub use filter::{
-    Codec, DownstreamSocket, HttpFilter, HttpManager, NetworkFilter, Routes, TcpProxy, Terminal,
-};
+pub use filter_state::FilterStateRule;
 pub use flags::ResponseFlags;
 pub use fraction::Fraction;
+pub use header_condition::HeaderCondition;
+pub use header_ops::HeaderOps;
+pub use http_filter::{
+    CorsAllowed, CorsDecision, CorsPolicy, Fault, FaultAbort, FaultDecision, GrpcStats, HeaderMutation,
+    HttpFilter, HttpFilterKind, MethodStats, RequestState, RouteFilter, RouteFilters, Router,
+};
 pub use http_options::{Http1Options, Http2Keepalive, Http2Options};
-pub use listener::{FilterChain, Listener};
+pub use listener::{Direction, FilterChain, Listener, SocketSettings};
 pub use listeners::Listeners;
+pub use manager::{
+    Admission, Admitted, Answer, Arrival, Certificate, ClientCertRules, ClientRules, Codec, EscapedSlashes,
+    HeadLimits, HostRules, HttpManager, LocalReplies, ManagerTimeouts, PathRules, Reply, RequestIdRules,
+    RouteTracing, Routes, SchemeRule, ServerHeader, TlsFacts, Tracing, Underscores, Upgrades,
+};
 pub use message::Headers;
 pub use metadata::Metadata;
+pub use network::{ConnectionState, DownstreamSocket, NetworkFilter, TcpProxy, Terminal};
 /// Regular expressions as Envoy has them; below us, because what people write is held to them too.
 pub use ostro_re2 as regex;
 pub use priority::Priority;
 pub use refusal::{Reason, Refusal};
 pub use request::{Request, RequestField, Scheme, is_grpc};
-pub use route::{Action, Decision, Forward, Route, RouteTable, VirtualHost};
+pub use retry_policy::{RateLimitedBackOff, ResetFormat, RetryOn, RetryPolicy};
+pub use route::{
+    Action, Chosen, Decision, Destination, Direct, Forward, HashPolicies, Hashed, Mirror, Redirect, Route,
+    RouteId, RouteTable, RouteTimeouts, Selection, Timeouts, VirtualHost,
+};
 pub use socket_options::{SocketOption, SocketState, TcpKeepalive};
 pub use stream_info::{ConnectionInfo, Protocol, StreamInfo, StreamView};
 pub use text::TextMatcher;

@@ -22,7 +22,7 @@ impl Headers {
     }
 
     /// Every value of this name, in order.
-    pub fn get_all<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a HeaderValue> {
+    pub fn get_all<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a HeaderValue> + Clone {
         self.fields.iter().filter(move |(found, _)| found == name).map(|(_, value)| value)
     }
 

@@ -122,6 +122,16 @@ macro_rules! refuse_if_set {
 /// must be named, so that a field which Envoy gains does not compile until somebody decides.
 macro_rules! fates {
     ($proto:ident: $message:ident $(:: $part:ident)* {
+        compiled: $($compiled:ident),* $(,)?;
+        refused: $($refused:ident),* $(,)?;
+    }) => {
+        fates!($proto: $message $(:: $part)* {
+            compiled: $($compiled),*;
+            carried: ;
+            refused: $($refused),*;
+        });
+    };
+    ($proto:ident: $message:ident $(:: $part:ident)* {
         compiled: $($compiled:ident),*;
         carried: $($carried:ident),*;
         refused: $($refused:ident),*;

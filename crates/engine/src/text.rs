@@ -73,6 +73,14 @@ impl TextMatcher {
         TextMatcher { ignores_case: false, condition: Condition::Contains(literal(text, false)) }
     }
 
+    /// How long the prefix is that it asks for, if it asks for one.
+    pub(crate) fn prefix_len(&self) -> Option<usize> {
+        match &self.condition {
+            Condition::Prefix(text) => Some(text.len()),
+            _ => None,
+        }
+    }
+
     /// Does the value meet the condition? Case is ASCII's.
     pub fn matches(&self, value: &[u8]) -> bool {
         match &self.condition {

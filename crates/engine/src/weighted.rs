@@ -29,9 +29,18 @@ impl Weighted {
 
     /// The name that `random` falls to: Envoy takes it modulo the sum of weights.
     pub fn pick(&self, random: u64) -> &str {
+        self.name(self.place(random)).unwrap_or_default()
+    }
+
+    /// The place of that name.
+    pub(crate) fn place(&self, random: u64) -> usize {
         let value = random % u64::from(self.total);
-        let place = self.ends.partition_point(|(end, _)| u64::from(*end) <= value);
-        self.ends.get(place).map_or("", |(_, name)| name)
+        self.ends.partition_point(|(end, _)| u64::from(*end) <= value)
+    }
+
+    /// The name in this place.
+    pub(crate) fn name(&self, place: usize) -> Option<&str> {
+        self.ends.get(place).map(|(_, name)| &**name)
     }
 
     /// Names with their weights, in order.

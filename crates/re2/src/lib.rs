@@ -6,7 +6,8 @@
 //! What it is: the one place that decides whether a pattern is good and what it matches. RE2's syntax is read by
 //! a parser of our own (`parse`), which emits byte classes, groups and repetitions in the small language that
 //! RE2 and the `regex` crate share; that crate then does the matching, in time linear in the input. What it
-//! deliberately is not: a search; Envoy only ever asks whether a pattern matches *all* of a value.
+//! deliberately is not: a search; Envoy asks whether a pattern matches *all* of a value, or replaces what it matches
+//! ([`Rewriter`]).
 //!
 //! Envoy compiles with Latin-1 (measured: `.` is two instructions, `\x{100}` is refused): a byte is a character,
 //! a two-byte UTF-8 letter needs two dots, `\pL` is the letters up to U+00FF. Invalid UTF-8 is nothing special.
@@ -19,6 +20,9 @@
 mod bytes;
 mod groups;
 mod parse;
+mod rewrite;
+
+pub use rewrite::{RewriteError, Rewriter};
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -108,11 +112,11 @@ impl Matcher {
 
 /// Says whether Envoy would take a pattern, in time linear in its length: nothing is compiled.
 pub fn check(pattern: &str) -> Result<(), PatternError> {
-    parsed(pattern).map(drop)
+    parsed(pattern, false).map(drop)
 }
 
-fn parsed(pattern: &str) -> Result<parse::Parsed, PatternError> {
-    let parsed = parse::parse(pattern)?;
+fn parsed(pattern: &str, for_rewriting: bool) -> Result<parse::Parsed, PatternError> {
+    let parsed = parse::parse(pattern, for_rewriting)?;
     if parsed.program_size > PROGRAM_SIZE_MAX {
         return Err(PatternError::TooLarge { size: parsed.program_size, max: PROGRAM_SIZE_MAX });
     }
@@ -121,15 +125,17 @@ fn parsed(pattern: &str) -> Result<parse::Parsed, PatternError> {
 
 /// Compiles a pattern as Envoy would, or says why Envoy would not.
 pub fn compile(pattern: &str) -> Result<Matcher, PatternError> {
-    let parsed = parsed(pattern)?;
-    let automaton = RegexBuilder::new(&format!(r"\A(?:{})\z", parsed.text))
-        .unicode(false)
-        .size_limit(AUTOMATON_BYTES_MAX)
-        // Every group of ours may carry a repetition or an alternation, which the crate counts as nesting too.
-        .nest_limit(4 * NESTING_MAX as u32 + 8)
-        .build();
-    // What `parse` emits is well-formed by construction; size is the one thing left that can be wrong.
-    automaton.map(|automaton| Matcher { automaton }).map_err(|_| PatternError::TooMuchMemory)
+    let parsed = parsed(pattern, false)?;
+    build(&format!(r"\A(?:{})\z", parsed.text)).map(|automaton| Matcher { automaton })
+}
+
+/// Builds what `parse` emits, which is well-formed by construction: size is the one thing left that can be wrong.
+fn build(text: &str) -> Result<Regex, PatternError> {
+    let mut builder = RegexBuilder::new(text);
+    builder.unicode(false).size_limit(AUTOMATON_BYTES_MAX);
+    // Every group of ours may carry a repetition, an alternation and a capture, which the crate counts as nesting too.
+    builder.nest_limit(5 * NESTING_MAX as u32 + 8);
+    builder.build().map_err(|_| PatternError::TooMuchMemory)
 }
 
 #[cfg(test)]

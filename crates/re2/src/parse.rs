@@ -22,6 +22,8 @@ pub(super) struct Parsed {
     pub(super) text: String,
     /// About how many instructions RE2 makes of it.
     pub(super) program_size: u32,
+    /// How many groups capture.
+    pub(super) groups: u32,
 }
 
 /// A finished piece of pattern: an atom, a group, or a repetition.
@@ -37,6 +39,7 @@ struct Flags {
     fold: bool,
     multi_line: bool,
     dot_newline: bool,
+    ungreedy: bool,
 }
 
 /// A group that is being read; the outermost is the pattern itself.
@@ -52,13 +55,18 @@ struct Group {
 
 struct Parser<'a> {
     source: &'a [u8],
+    /// Keep groups and greed, which only a replacement asks for.
+    for_rewriting: bool,
     at: usize,
+    /// Capturing groups so far.
+    groups_seen: u32,
     flags: Flags,
     groups: Vec<Group>,
     innermost: Group,
 }
 
-pub(super) fn parse(pattern: &str) -> Result<Parsed, E> {
+/// Reads a pattern. `for_rewriting` keeps what only a replacement asks for: groups, and how much a repetition takes.
+pub(super) fn parse(pattern: &str, for_rewriting: bool) -> Result<Parsed, E> {
     if pattern.is_empty() {
         return Err(E::Empty);
     }
@@ -68,6 +76,8 @@ pub(super) fn parse(pattern: &str) -> Result<Parsed, E> {
     let flags = Flags::default();
     let mut parser = Parser {
         source: pattern.as_bytes(),
+        for_rewriting,
+        groups_seen: 0,
         at: 0,
         flags,
         groups: Vec::new(),
@@ -77,17 +87,24 @@ pub(super) fn parse(pattern: &str) -> Result<Parsed, E> {
     if !parser.groups.is_empty() {
         return Err(E::MissingParen);
     }
-    let whole = parser.innermost.close();
-    Ok(Parsed { text: whole.text, program_size: whole.size.saturating_add(PROGRAM_FRAME) })
+    let whole = parser.innermost.close(false);
+    Ok(Parsed {
+        text: whole.text,
+        program_size: whole.size.saturating_add(PROGRAM_FRAME),
+        groups: parser.groups_seen,
+    })
 }
 
 impl Group {
-    fn close(self) -> Piece {
+    fn close(self, for_rewriting: bool) -> Piece {
         let Group { captures, mut done, open, .. } = self;
         done.push(Piece::sequence(open));
         let mut whole = Piece::alternatives(done);
         if captures {
             whole.size = whole.size.saturating_add(2);
+            if for_rewriting {
+                whole.text = format!("({})", whole.text);
+            }
         }
         whole
     }
@@ -249,6 +266,7 @@ impl Parser<'_> {
         if self.groups.len() >= NESTING_MAX {
             return Err(E::TooDeep);
         }
+        self.groups_seen += u32::from(captures);
         let group = Group { captures, outer: self.flags, done: Vec::new(), open: Vec::new() };
         self.groups.push(std::mem::replace(&mut self.innermost, group));
         self.flags = inner;
@@ -260,7 +278,7 @@ impl Parser<'_> {
         let outside = self.groups.pop().ok_or(E::UnexpectedParen)?;
         let group = std::mem::replace(&mut self.innermost, outside);
         self.flags = group.outer;
-        self.push(group.close());
+        self.push(group.close(self.for_rewriting));
         Ok(())
     }
 
@@ -288,8 +306,7 @@ impl Parser<'_> {
                 b'i' => flags.fold = !negated,
                 b'm' => flags.multi_line = !negated,
                 b's' => flags.dot_newline = !negated,
-                // Greed decides where a match ends, and ours ends where the value does.
-                b'U' => {}
+                b'U' => flags.ungreedy = !negated,
                 b'-' if !negated => {
                     negated = true;
                     flag_seen = false;
@@ -329,7 +346,8 @@ impl Parser<'_> {
 
     /// Applies a repetition whose operator began at `began` and has just been read; returns where it began.
     fn repeat(&mut self, began: usize, last: Option<usize>, min: u32, max: Option<u32>) -> Result<usize, E> {
-        self.eat(b'?');
+        // Greed decides where a match ends, and that of a whole value ends where the value does.
+        let is_lazy = self.eat(b'?') != self.flags.ungreedy;
         if let Some(last) = last {
             return Err(E::RepeatOperator(self.since(last)));
         }
@@ -337,7 +355,10 @@ impl Parser<'_> {
             return Err(E::RepeatSize(self.since(began)));
         }
         let piece = self.innermost.open.pop().ok_or_else(|| E::RepeatArgument(self.since(began)))?;
-        let repeated = piece.repeated(min, max).ok_or_else(|| E::RepeatSize(self.since(began)))?;
+        let mut repeated = piece.repeated(min, max).ok_or_else(|| E::RepeatSize(self.since(began)))?;
+        if is_lazy && self.for_rewriting {
+            repeated.text.push('?');
+        }
         self.push(repeated);
         Ok(began)
     }

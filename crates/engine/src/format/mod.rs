@@ -3,11 +3,15 @@
 //! Source: Envoy's documentation, "Access logging", section "Command operators". An operator that is not known is
 //! refused when the text is compiled, as by Envoy.
 
+mod json;
 mod operator;
 mod parse;
+mod substitution;
 mod time;
 
-use bytes::BytesMut;
+pub use json::json_string;
+pub use substitution::FormatString;
+pub(crate) use substitution::inline;
 
 use crate::{Refusal, StreamView};
 use operator::Operator;
@@ -49,12 +53,23 @@ impl Format {
     }
 
     /// Adds the text to `out`, its holes filled.
-    pub fn write(&self, stream: StreamView<'_>, missing: Missing, out: &mut BytesMut) {
+    pub fn write(&self, stream: StreamView<'_>, missing: Missing, out: &mut Vec<u8>) {
+        self.write_reply(stream, None, missing, out);
+    }
+
+    /// The same for a reply that the proxy makes itself, which has this body so far (`%LOCAL_REPLY_BODY%`).
+    pub fn write_reply(
+        &self,
+        stream: StreamView<'_>,
+        body: Option<&[u8]>,
+        missing: Missing,
+        out: &mut Vec<u8>,
+    ) {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
                 Part::Hole(operator) => {
-                    if !operator.write(stream, out) && missing == Missing::Dash {
+                    if !operator.write(stream, body, out) && missing == Missing::Dash {
                         out.extend_from_slice(b"-");
                     }
                 }
@@ -62,41 +77,13 @@ impl Format {
         }
     }
 
-    /// The same for JSON: a text of a single hole that stands for a number, or for nothing, is told as such.
-    pub fn write_json(&self, stream: StreamView<'_>, out: &mut BytesMut) {
-        let [Part::Hole(operator)] = &*self.parts else {
-            let mut text = BytesMut::new();
-            self.write(stream, Missing::Dash, &mut text);
-            return json_string(&text, out);
-        };
-        let mut text = BytesMut::new();
-        if !operator.write(stream, &mut text) {
-            out.extend_from_slice(b"null");
-        } else if operator.is_number() {
-            out.extend_from_slice(&text);
-        } else {
-            json_string(&text, out);
+    /// Its operator, if it is nothing else.
+    fn single(&self) -> Option<&Operator> {
+        match &*self.parts {
+            [Part::Hole(operator)] => Some(operator),
+            _ => None,
         }
     }
-}
-
-/// A JSON string; what is no UTF-8 is replaced.
-pub fn json_string(text: &[u8], out: &mut BytesMut) {
-    out.extend_from_slice(b"\"");
-    for char in String::from_utf8_lossy(text).chars() {
-        match char {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            control if (control as u32) < 0x20 => {
-                out.extend_from_slice(format!("\\u{:04x}", control as u32).as_bytes());
-            }
-            other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    out.extend_from_slice(b"\"");
 }
 
 #[cfg(test)]
@@ -110,7 +97,7 @@ mod tests {
     use super::*;
     use crate::{ConnectionInfo, Headers, Protocol, Request, ResponseFlags, StreamInfo};
 
-    fn info() -> StreamInfo {
+    pub(super) fn info() -> StreamInfo {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let connection = ConnectionInfo {
             id: 7,
@@ -141,9 +128,9 @@ mod tests {
         let info = info();
         let view =
             StreamView { info: &info, request: Some(&request), response: Some(&response), trailers: None };
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         Format::compile(text).unwrap().write(view, Missing::Dash, &mut out);
-        String::from_utf8(out.to_vec()).unwrap()
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
@@ -174,19 +161,5 @@ mod tests {
         for text in ["%", "%NOPE%", "%REQ%", "%REQ(a", "%REQ(a)x%", "a%b", "%START_TIME(%s)", "%REQ(a):x%"] {
             assert!(Format::compile(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn json_has_numbers_and_nulls() {
-        let info = info();
-        let view = StreamView { info: &info, request: None, response: None, trailers: None };
-        let json = |text: &str| {
-            let mut out = BytesMut::new();
-            Format::compile(text).unwrap().write_json(view, &mut out);
-            String::from_utf8(out.to_vec()).unwrap()
-        };
-        assert_eq!(json("%RESPONSE_CODE%"), "503");
-        assert_eq!(json("%UPSTREAM_HOST%"), "null");
-        assert_eq!(json("a\"%PROTOCOL%"), r#""a\"HTTP/1.1""#);
     }
 }

@@ -1,10 +1,9 @@
 //! What may fill a hole.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http::{HeaderName, HeaderValue, header};
 
 use super::time::TimeFormat;
@@ -28,6 +27,8 @@ pub(super) enum Operator {
         length: Option<usize>,
     },
     StartTime(TimeFormat),
+    /// The body of a reply that the proxy makes itself.
+    LocalReplyBody,
     /// Never anything.
     Absent,
     Simple(Simple),
@@ -119,7 +120,7 @@ impl Operator {
     }
 
     /// Adds the value to `out`; `false` if the stream has none.
-    pub(super) fn write(&self, stream: StreamView<'_>, out: &mut BytesMut) -> bool {
+    pub(super) fn write(&self, stream: StreamView<'_>, body: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
         match self {
             Operator::Request { names, length, without_query } => {
                 let Some(request) = stream.request else { return false };
@@ -138,6 +139,10 @@ impl Operator {
                 format.write(stream.info.started, out);
                 true
             }
+            Operator::LocalReplyBody => {
+                out.extend_from_slice(body.unwrap_or_default());
+                body.is_some()
+            }
             Operator::Absent => false,
             Operator::Simple(simple) => simple.write(stream, out),
         }
@@ -145,7 +150,7 @@ impl Operator {
 }
 
 impl Simple {
-    fn write(self, stream: StreamView<'_>, out: &mut BytesMut) -> bool {
+    fn write(self, stream: StreamView<'_>, out: &mut Vec<u8>) -> bool {
         let info = stream.info;
         let connection = &info.connection;
         let remote = info.remote.unwrap_or(connection.remote);
@@ -207,14 +212,14 @@ impl Simple {
 }
 
 /// The number that a gRPC response says of itself, in its trailers or, if it has none, in its headers.
-fn grpc_status(stream: StreamView<'_>, info: &StreamInfo, out: &mut BytesMut) -> bool {
+fn grpc_status(stream: StreamView<'_>, info: &StreamInfo, out: &mut Vec<u8>) -> bool {
     let is_grpc =
         stream.request.is_some_and(|request| request.headers.get(&header::CONTENT_TYPE).is_some_and(is_grpc));
     if !is_grpc || info.status.is_none() {
         return false;
     }
     let name = HeaderName::from_static("grpc-status");
-    let of = |headers: Option<&Headers>, out: &mut BytesMut| {
+    let of = |headers: Option<&Headers>, out: &mut Vec<u8>| {
         header(headers, std::slice::from_ref(&name), None, out)
     };
     of(stream.trailers, out) || of(stream.response, out)
@@ -224,38 +229,33 @@ fn ip(at: SocketAddr) -> IpAddr {
     at.ip()
 }
 
-fn header(
-    headers: Option<&Headers>,
-    names: &[HeaderName],
-    length: Option<usize>,
-    out: &mut BytesMut,
-) -> bool {
+fn header(headers: Option<&Headers>, names: &[HeaderName], length: Option<usize>, out: &mut Vec<u8>) -> bool {
     let Some(headers) = headers else { return false };
     let value = names.iter().find_map(|name| headers.get(name));
     value.map(HeaderValue::as_bytes).is_some_and(|value| cut(value, length, out))
 }
 
-fn cut(value: &[u8], length: Option<usize>, out: &mut BytesMut) -> bool {
+fn cut(value: &[u8], length: Option<usize>, out: &mut Vec<u8>) -> bool {
     let end = length.map_or(value.len(), |length| length.min(value.len()));
     out.extend_from_slice(value.get(..end).unwrap_or(value));
     true
 }
 
-fn text(value: Option<&str>, out: &mut BytesMut) -> bool {
+fn text(value: Option<&str>, out: &mut Vec<u8>) -> bool {
     let Some(value) = value.filter(|value| !value.is_empty()) else { return false };
     out.extend_from_slice(value.as_bytes());
     true
 }
 
-fn number(value: Option<impl Into<u64>>, out: &mut BytesMut) -> bool {
+fn number(value: Option<impl Into<u64>>, out: &mut Vec<u8>) -> bool {
     display(value.map(Into::into), out)
 }
 
-fn millis(value: Option<Duration>, out: &mut BytesMut) -> bool {
+fn millis(value: Option<Duration>, out: &mut Vec<u8>) -> bool {
     display(value.map(|duration| duration.as_millis()), out)
 }
 
-fn display(value: Option<impl std::fmt::Display>, out: &mut BytesMut) -> bool {
+fn display(value: Option<impl std::fmt::Display>, out: &mut Vec<u8>) -> bool {
     let Some(value) = value else { return false };
     // Writing to memory does not fail.
     let _ = write!(out, "{value}");

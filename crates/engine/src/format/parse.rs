@@ -82,6 +82,7 @@ fn operator(hole: &Hole<'_>) -> Result<Operator, Refusal> {
             })
         }
         ("REQ" | "REQ_WITHOUT_QUERY" | "RESP" | "TRAILER", None) => Err(wrong("no header is named")),
+        ("LOCAL_REPLY_BODY", None) => Ok(Operator::LocalReplyBody),
         ("START_TIME", text) => Ok(Operator::StartTime(time::TimeFormat::compile(text.unwrap_or_default())?)),
         // What no proxy of ours sets is never there.
         (

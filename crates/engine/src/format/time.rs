@@ -1,9 +1,7 @@
 //! Moments as text: the directives of `strftime` that logs use, and Envoy's for fractions of a second.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
-
-use bytes::BytesMut;
 
 use crate::Refusal;
 
@@ -60,7 +58,7 @@ impl TimeFormat {
     }
 
     /// Adds a moment, since the epoch, to `out`. UTC.
-    pub(super) fn write(&self, moment: Duration, out: &mut BytesMut) {
+    pub(super) fn write(&self, moment: Duration, out: &mut Vec<u8>) {
         let civil = Civil::of(moment);
         for part in &self.parts {
             // Writing to memory does not fail.
@@ -111,19 +109,19 @@ fn directive<'a>(text: &'a str, parts: &mut Vec<Part>) -> Option<&'a str> {
 }
 
 impl Part {
-    fn write(&self, civil: &Civil, moment: Duration, out: &mut BytesMut) -> std::fmt::Result {
+    fn write(&self, civil: &Civil, moment: Duration, out: &mut Vec<u8>) -> std::io::Result<()> {
         match self {
-            Part::Text(text) => out.write_str(text),
+            Part::Text(text) => out.write_all(text.as_bytes()),
             Part::Year => write!(out, "{:04}", civil.year),
             Part::Month => write!(out, "{:02}", civil.month),
             Part::MonthName => {
-                out.write_str(MONTHS.get(civil.month as usize - 1).copied().unwrap_or_default())
+                out.write_all(MONTHS.get(civil.month as usize - 1).copied().unwrap_or_default().as_bytes())
             }
             Part::Day => write!(out, "{:02}", civil.day),
             Part::DayPadded => write!(out, "{:2}", civil.day),
             Part::DayName => {
                 let days = moment.as_secs() / DAY_SECONDS;
-                out.write_str(DAYS.get((days % 7) as usize).copied().unwrap_or_default())
+                out.write_all(DAYS.get((days % 7) as usize).copied().unwrap_or_default().as_bytes())
             }
             Part::Hour => write!(out, "{:02}", civil.second_of_day / 3600),
             Part::Minute => write!(out, "{:02}", civil.second_of_day / 60 % 60),
@@ -133,8 +131,8 @@ impl Part {
                 write!(out, "{fraction:0width$}", width = *digits as usize)
             }
             Part::Epoch(digits) => write!(out, "{}", moment.as_nanos() / 10_u128.pow(9 - digits)),
-            Part::Zone => out.write_str("UTC"),
-            Part::Offset => out.write_str("+0000"),
+            Part::Zone => out.write_all("UTC".as_bytes()),
+            Part::Offset => out.write_all("+0000".as_bytes()),
         }
     }
 }
@@ -170,9 +168,9 @@ mod tests {
     use super::*;
 
     fn written(format: &str, seconds: u64) -> String {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         TimeFormat::compile(format).unwrap().write(Duration::from_secs(seconds), &mut out);
-        String::from_utf8(out.to_vec()).unwrap()
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
@@ -191,7 +189,7 @@ mod tests {
 
     #[test]
     fn fractions_and_epochs() {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         let format = TimeFormat::compile("%s %3s %6s %9s %3f %1f %f").unwrap();
         format.write(Duration::from_nanos(1_234_567_890), &mut out);
         assert_eq!(&out[..], b"1 1234 1234567 1234567890 234 2 234567890");

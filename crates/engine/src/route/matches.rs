@@ -1,17 +1,14 @@
 //! Which requests a route is for: path, headers, query, and a share of what is left.
 
-use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
 use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::{QueryParameterMatcher, RouteMatch as Proto};
-use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
-use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 
-use super::headers::HeaderCondition;
 use http::Method;
 
+use crate::header_condition::HeaderCondition;
 use crate::refusal::Within;
-use crate::{Refusal, Request, TextMatcher};
+use crate::{Fraction, Refusal, Request, TextMatcher};
 
 /// Conditions of a route, all of which must hold.
 #[derive(Clone, Debug)]
@@ -20,7 +17,7 @@ pub struct RouteMatch {
     headers: Vec<HeaderCondition>,
     query: Vec<(Box<[u8]>, Query)>,
     is_grpc: bool,
-    share: Option<Share>,
+    share: Option<Fraction>,
 }
 
 #[derive(Clone, Debug)]
@@ -37,13 +34,6 @@ enum Path {
 enum Query {
     Present(bool),
     Value(TextMatcher),
-}
-
-/// Part of the requests, by the request's random number.
-#[derive(Clone, Copy, Debug)]
-struct Share {
-    numerator: u64,
-    denominator: u64,
 }
 
 impl RouteMatch {
@@ -72,17 +62,28 @@ impl RouteMatch {
             headers,
             query: query_parameters.iter().map(query).collect::<Result<_, _>>()?,
             is_grpc: grpc.is_some(),
-            share: runtime_fraction.as_ref().map(share).transpose()?,
+            share: runtime_fraction.as_ref().map(Fraction::of_runtime).transpose()?,
         })
     }
 
     /// Do the conditions hold for a request with this random number?
     pub fn hold(&self, request: &Request, random: u64) -> bool {
         self.path.holds(request)
-            && self.share.is_none_or(|s| random % s.denominator < s.numerator)
+            && self.share.is_none_or(|share| share.holds(random))
             && (!self.is_grpc || request.is_grpc())
             && self.headers.iter().all(|h| h.holds(request))
             && self.query.iter().all(|(name, condition)| condition.holds(request.query(name)))
+    }
+}
+
+impl RouteMatch {
+    /// How many bytes of a request's path are what the route matches; the rest stays when a prefix is rewritten.
+    pub fn matched(&self, request: &Request) -> usize {
+        match &self.path {
+            Path::Text(text) => text.prefix_len().unwrap_or(request.bare_path().len()),
+            Path::Segments(_, length) => *length,
+            Path::Connect => request.bare_path().len(),
+        }
     }
 }
 
@@ -139,17 +140,4 @@ fn query(proto: &QueryParameterMatcher) -> Result<(Box<[u8]>, Query), Refusal> {
         None => Query::Present(true),
     };
     Ok((name.as_bytes().into(), condition))
-}
-
-/// The default value; runtime keys have no meaning here, as there is no runtime to override them.
-fn share(proto: &RuntimeFractionalPercent) -> Result<Share, Refusal> {
-    let RuntimeFractionalPercent { default_value, runtime_key: _ } = proto;
-    let FractionalPercent { numerator, denominator } = default_value.unwrap_or_default();
-    let denominator = match DenominatorType::try_from(denominator) {
-        Ok(DenominatorType::Hundred) => 100,
-        Ok(DenominatorType::TenThousand) => 10_000,
-        Ok(DenominatorType::Million) => 1_000_000,
-        Err(_) => return Err(Refusal::unsupported(format!("denominator {denominator}"))),
-    };
-    Ok(Share { numerator: u64::from(numerator), denominator })
 }

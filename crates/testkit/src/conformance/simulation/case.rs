@@ -185,7 +185,7 @@ impl RoutesCase {
         };
         let of_domain = |domain: &str| {
             let has = |d: &String| d.eq_ignore_ascii_case(domain);
-            let host = table.hosts().iter().find(|h| h.rest.domains.iter().any(has))?;
+            let host = table.hosts().iter().find(|h| h.domains.iter().any(has))?;
             let clusters = host.routes.iter().flat_map(|r| match &r.action {
                 Action::Forward(forward) => {
                     forward.clusters().into_iter().map(|(c, _)| c.to_owned()).collect::<Vec<_>>()

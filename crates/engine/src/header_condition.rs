@@ -1,13 +1,14 @@
-//! Conditions on request headers.
+//! Conditions on headers.
 
 use envoy_types::pb::envoy::config::route::v3::HeaderMatcher;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+use http::HeaderValue;
 
-use crate::{Refusal, Request, RequestField, TextMatcher};
+use crate::{Headers, Refusal, Request, RequestField, TextMatcher};
 
 /// A condition on one header.
 #[derive(Clone, Debug)]
-pub(super) struct HeaderCondition {
+pub struct HeaderCondition {
     field: RequestField,
     inverted: bool,
     missing_is_empty: bool,
@@ -23,7 +24,7 @@ enum Condition {
 }
 
 impl HeaderCondition {
-    pub(super) fn compile(proto: &HeaderMatcher) -> Result<HeaderCondition, Refusal> {
+    pub(crate) fn compile(proto: &HeaderMatcher) -> Result<HeaderCondition, Refusal> {
         let HeaderMatcher { name, invert_match, treat_missing_header_as_empty, header_match_specifier } =
             proto;
         if name.is_empty() {
@@ -56,9 +57,31 @@ impl HeaderCondition {
         })
     }
 
+    /// A header of this name is there; `None` if no header can have the name.
+    pub(crate) fn present(name: &str) -> Option<HeaderCondition> {
+        let field = RequestField::parse(name);
+        let condition = Condition::Present(true);
+        let is_name = field != RequestField::Nothing;
+        is_name.then_some(HeaderCondition { field, inverted: false, missing_is_empty: false, condition })
+    }
+
+    /// Whether a request meets it.
+    pub fn holds(&self, request: &Request) -> bool {
+        self.holds_for(request.values(&self.field))
+    }
+
+    /// Whether headers meet it, of a response for example.
+    pub fn holds_for_headers(&self, headers: &Headers) -> bool {
+        let name = match &self.field {
+            RequestField::Header(name) => Some(name),
+            _ => None,
+        };
+        self.holds_for(name.into_iter().flat_map(|name| headers.get_all(name)).map(HeaderValue::as_bytes))
+    }
+
     /// Of several values of the header any may meet the condition: Envoy looks at each, not at all of them joined.
-    pub(super) fn holds(&self, request: &Request) -> bool {
-        let mut values = request.values(&self.field).peekable();
+    fn holds_for<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> bool {
+        let mut values = values.peekable();
         let is_there = values.peek().is_some();
         if let Condition::Present(wanted) = self.condition {
             return ((is_there || self.missing_is_empty) == wanted) != self.inverted;
