@@ -5,12 +5,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{CONNECTION, HOST, REFERER, TE, UPGRADE};
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::client_cert::TlsFacts;
 use super::path::Normalized;
-use super::respond::{add_to_list, remove_hop_by_hop};
+use super::respond::add_to_list;
+use super::sanitize::sanitize;
 use super::{HttpManager, SchemeRule};
 use crate::names::*;
 use crate::request_id::{RequestId, TraceReason, X_REQUEST_ID};
@@ -98,11 +99,9 @@ impl HttpManager {
         }
         let stripped_port = self.host.apply(&mut request.authority, arrival.connection.local.port());
         let is_upgrade = is_upgrade(&request.headers);
-        remove_hop_by_hop(&mut request.headers, is_upgrade);
-        request.headers.remove(&X_ENVOY_INTERNAL);
-        request.headers.remove(&HOST);
-        sanitize_te(&mut request.headers);
-        sanitize_referer(&mut request.headers);
+        if let Some(answer) = sanitize(&mut request.headers, is_upgrade) {
+            return Admission::Answered(answer);
+        }
 
         let client = self.client.apply(&mut request.headers, arrival.connection.remote, arrival.own_ip);
         self.set_scheme(request, arrival);
@@ -210,42 +209,4 @@ pub(crate) fn is_upgrade(headers: &Headers) -> bool {
             .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     };
     headers.contains(&UPGRADE) && headers.get_all(&CONNECTION).any(is_named)
-}
-
-/// Of `te` only `trailers` is for anybody behind us.
-fn sanitize_te(headers: &mut Headers) {
-    if !headers.contains(&TE) {
-        return;
-    }
-    let is_trailers = |token: &[u8]| {
-        let coding = token.split(|byte| *byte == b';').next().unwrap_or_default();
-        coding.trim_ascii().eq_ignore_ascii_case(b"trailers")
-    };
-    let has_trailers = |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b',').any(is_trailers);
-    if headers.get_all(&TE).any(has_trailers) {
-        headers.set(TE, HeaderValue::from_static("trailers"));
-    } else {
-        headers.remove(&TE);
-    }
-}
-
-/// A referrer is one absolute URL, or nothing.
-fn sanitize_referer(headers: &mut Headers) {
-    let is_one_url = {
-        let mut values = headers.get_all(&REFERER);
-        let Some(first) = values.next() else { return };
-        values.next().is_none() && is_absolute_url(first.as_bytes())
-    };
-    if !is_one_url {
-        headers.remove(&REFERER);
-    }
-}
-
-fn is_absolute_url(url: &[u8]) -> bool {
-    let Some(end) = memchr::memmem::find(url, b"://") else { return false };
-    let (scheme, rest) = url.split_at(end);
-    let host = rest.get(3..).unwrap_or_default().split(|byte| matches!(byte, b'/' | b'?' | b'#')).next();
-    let is_scheme = !scheme.is_empty() && scheme.iter().all(u8::is_ascii_alphabetic);
-    let is_visible = url.iter().all(u8::is_ascii_graphic);
-    is_scheme && is_visible && host.is_some_and(|host| !host.is_empty())
 }

@@ -14,6 +14,10 @@ use crate::proto::flag;
 use crate::refusal::Within;
 use crate::{Headers, Refusal, cidr};
 
+/// Addresses inside, where a configuration speaks of them and names none.
+const INTERNAL: [&str; 6] =
+    ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.1/32", "fd00::/8", "::1/128"];
+
 /// Who is believed to be the client.
 #[derive(Clone, Debug)]
 pub struct ClientRules {
@@ -42,6 +46,9 @@ impl ClientRules {
         let internal = match &proto.internal_address_config {
             // Nobody, since Envoy 1.33.
             None => Vec::new(),
+            Some(InternalAddressConfig { unix_sockets: _, cidr_ranges }) if cidr_ranges.is_empty() => {
+                INTERNAL.iter().filter_map(|net| net.parse().ok()).collect()
+            }
             Some(InternalAddressConfig { unix_sockets: _, cidr_ranges }) => cidr_ranges
                 .iter()
                 .map(cidr::range)

@@ -8,6 +8,7 @@ mod host;
 mod local_reply;
 mod path;
 mod respond;
+mod sanitize;
 mod settings;
 mod tracing;
 mod upgrades;
@@ -223,8 +224,7 @@ fn check(proto: &Proto) -> Result<(), Refusal> {
             strip_port_mode,
             stream_error_on_invalid_http_message,
             strip_trailing_host_dot,
-            append_x_forwarded_port,
-            represent_ipv4_remote_address_as_ipv4_mapped_ipv6;
+            append_x_forwarded_port;
         refused:
             add_user_agent,
             http1_safe_max_connection_duration,
@@ -235,6 +235,7 @@ fn check(proto: &Proto) -> Result<(), Refusal> {
             original_ip_detection_extensions,
             early_header_mutation_extensions,
             forward_client_cert_matcher,
+            represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
             path_normalization_options,
             proxy_status_config,
             typed_header_validation_config,

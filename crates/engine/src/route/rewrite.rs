@@ -86,7 +86,7 @@ impl PathRewrite {
             PathRewrite::None => return None,
             PathRewrite::Prefix(text) => (text.as_bytes().to_vec(), rest(matched)),
             PathRewrite::Regex(rewriter) => (rewriter.replace_all(path), rest(path.len())),
-            PathRewrite::Whole(format) => (filled(format, request, info), rest(path.len())),
+            PathRewrite::Whole(format) => (filled(format, request, info, Missing::Empty), rest(path.len())),
         };
         if rewritten.is_empty() {
             return None;
@@ -139,7 +139,8 @@ impl HostRewrite {
                 request.values(field).next().and_then(|value| HeaderValue::from_bytes(value).ok())
             }
             HostRewrite::PathRegex(rewriter) => value(rewriter.replace_all(request.bare_path())),
-            HostRewrite::Format(format) => value(filled(format, request, info)),
+            // Unlike in a path, what is missing is a dash: Envoy 1.40's difference, not its documentation's.
+            HostRewrite::Format(format) => value(filled(format, request, info, Missing::Dash)),
         };
         if let Some(host) = host.filter(|host| !host.is_empty()) {
             set_host(request, host, appends, tells);
@@ -180,10 +181,10 @@ fn append_forwarded_host(request: &mut Request, host: &HeaderValue) {
     }
 }
 
-fn filled(format: &Format, request: &Request, info: &StreamInfo) -> Vec<u8> {
+fn filled(format: &Format, request: &Request, info: &StreamInfo, missing: Missing) -> Vec<u8> {
     let mut text = Vec::new();
     let stream = StreamView { info, request: Some(request), response: None, trailers: None };
-    format.write(stream, Missing::Empty, &mut text);
+    format.write(stream, missing, &mut text);
     text
 }
 
