@@ -25,7 +25,7 @@ impl AdminSettings {
     pub(super) fn compile(proto: Proto) -> Result<Option<AdminSettings>, Refusal> {
         check(&proto)?;
         let Some(address) = &proto.address else { return Ok(None) };
-        let address = socket_address(address).within(|| "address".to_owned())?;
+        let (address, _) = socket_address(address).within(|| "address".to_owned())?;
         let mut paths = Vec::new();
         for (i, path) in proto.allow_paths.iter().enumerate() {
             paths.push(TextMatcher::compile(path).within(|| format!("allow_paths[{i}]"))?);
