@@ -19,13 +19,9 @@ it; OSTRO_ENVOY names the program if it is not in PATH.
 /// Builds, checks that the programs are static, and packs.
 pub fn dist() -> Done {
     let arch = std::env::consts::ARCH;
-    let target = format!("{arch}-unknown-linux-musl");
-    let library = Command::new("rustc").args(["--print", "target-libdir", "--target", &target]).output();
-    let there = library.is_ok_and(|told| Path::new(String::from_utf8_lossy(&told.stdout).trim()).is_dir());
-    if !there {
-        return Err(Failure::new(format!("Rust's {target} is missing: run `rustup target add {target}`")));
-    }
-    setup::everything()?;
+    setup::mesh()?;
+    let libc = Libc::of_this_machine(arch);
+    let target = libc.target(arch);
     let mut build = cargo();
     build.args([
         "build",
@@ -37,6 +33,15 @@ pub fn dist() -> Done {
         "--package",
         "ostro-samples",
     ]);
+    // Function names stay, for a panic's trace.
+    build.env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
+    if libc == Libc::Gnu {
+        eprintln!(
+            "xtask: Rust's {} is not installed (`rustup target add` gets it): linking glibc statically instead",
+            Libc::Musl.target(arch)
+        );
+        build.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    }
     run(build.arg("--bins"))?;
 
     let (dist, built) = (shell::target().join("dist"), shell::target().join(&target).join("release"));
@@ -61,6 +66,28 @@ pub fn dist() -> Done {
     // After packing: the archive does not have it, an image does.
     let envoy = tools::ENVOY.path();
     at(&envoy, fs::copy(&envoy, bin.join("envoy"))).map(|_| ())
+}
+
+/// The C library that goes into the programs. Both are whole in them: from glibc 2.34 on, looking names up needs no
+/// file of it either.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Libc {
+    Musl,
+    Gnu,
+}
+
+impl Libc {
+    fn of_this_machine(arch: &str) -> Libc {
+        let target = Libc::Musl.target(arch);
+        let library = Command::new("rustc").args(["--print", "target-libdir", "--target", &target]).output();
+        let there =
+            library.is_ok_and(|told| Path::new(String::from_utf8_lossy(&told.stdout).trim()).is_dir());
+        if there { Libc::Musl } else { Libc::Gnu }
+    }
+
+    fn target(self, arch: &str) -> String {
+        format!("{arch}-unknown-linux-{}", if self == Libc::Musl { "musl" } else { "gnu" })
+    }
 }
 
 fn pack(dist: &Path, name: &str) -> Done {

@@ -1,17 +1,27 @@
 //! Envoy's response flags: whose fault it was, in two letters that people's dashboards know.
 
 /// What happened to a stream or connection besides its status; several may hold.
+///
+/// They are told in the order in which they were set, as by Envoy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ResponseFlags(u32);
+pub struct ResponseFlags {
+    bits: u32,
+    /// Numbers of flags from 1, six bits each, the first one lowest. What finds no room is told last.
+    order: u64,
+}
+
+/// Flags whose order is remembered.
+const ORDERED_MAX: u32 = 10;
+const NUMBER_BITS: u32 = 6;
 
 /// Declares every flag once: constant, short name, long name, meaning.
 macro_rules! flags {
     ($($name:ident = $bit:literal, $short:literal, $long:literal, $doc:literal;)*) => {
         impl ResponseFlags {
-            $(#[doc = $doc] pub const $name: ResponseFlags = ResponseFlags(1 << $bit);)*
+            $(#[doc = $doc] pub const $name: ResponseFlags = ResponseFlags { bits: 1 << $bit, order: $bit + 1 };)*
         }
 
-        /// In the order in which Envoy writes them.
+        /// By number.
         const NAMES: &[(ResponseFlags, &str, &str)] = &[$((ResponseFlags::$name, $short, $long),)*];
     };
 }
@@ -51,17 +61,39 @@ flags! {
 impl ResponseFlags {
     /// Adds flags.
     pub fn set(&mut self, flags: ResponseFlags) {
-        self.0 |= flags.0;
+        for number in flags.numbers() {
+            let bit = 1 << (number - 1);
+            if self.bits & bit == 0 {
+                let place = self.bits.count_ones();
+                self.bits |= bit;
+                if place < ORDERED_MAX {
+                    self.order |= u64::from(number) << (place * NUMBER_BITS);
+                }
+            }
+        }
     }
 
     /// Whether all of these flags are set.
     pub fn has(self, flags: ResponseFlags) -> bool {
-        self.0 & flags.0 == flags.0
+        self.bits & flags.bits == flags.bits
     }
 
     /// Whether there are none.
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self.bits == 0
+    }
+
+    /// Numbers of the flags, in order.
+    fn numbers(self) -> impl Iterator<Item = u32> {
+        let ordered = (0..ORDERED_MAX).map(move |place| (self.order >> (place * NUMBER_BITS)) & ((1 << NUMBER_BITS) - 1));
+        let ordered = ordered.take_while(|number| *number != 0).filter_map(|number| u32::try_from(number).ok());
+        let rest = (1..=u32::BITS).filter(move |number| {
+            let is_ordered = (0..ORDERED_MAX).any(|place| {
+                (self.order >> (place * NUMBER_BITS)) & ((1 << NUMBER_BITS) - 1) == u64::from(*number)
+            });
+            self.bits & (1 << (number - 1)) != 0 && !is_ordered
+        });
+        ordered.chain(rest)
     }
 
     /// The flag of this short name (`UF`).
@@ -90,7 +122,7 @@ impl std::fmt::Display for Names {
         if self.flags.is_empty() {
             return f.write_str("-");
         }
-        let set = NAMES.iter().filter(|(flag, ..)| self.flags.has(*flag));
+        let set = self.flags.numbers().filter_map(|number| NAMES.get(number as usize - 1));
         for (place, (_, short, long)) in set.enumerate() {
             if place > 0 {
                 f.write_str(",")?;
@@ -111,8 +143,10 @@ mod tests {
         assert_eq!(flags.short().to_string(), "-");
         flags.set(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
         flags.set(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
-        assert_eq!(flags.short().to_string(), "UF,URX");
-        assert_eq!(flags.long().to_string(), "UpstreamConnectionFailure,UpstreamRetryLimitExceeded");
+        assert_eq!(flags.short().to_string(), "URX,UF");
+        assert_eq!(flags.long().to_string(), "UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
+        flags.set(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+        assert_eq!(flags.short().to_string(), "URX,UF");
         assert!(flags.has(ResponseFlags::UPSTREAM_CONNECTION_FAILURE));
     }
 

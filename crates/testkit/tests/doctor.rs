@@ -7,21 +7,20 @@ use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ostro_testkit::envoy;
+use ostro_testkit::ordinary::USER;
 use ostro_testkit::running::program;
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, mount_bind, mount_change, mount_remount};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::UnshareFlags;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 use serde_json::Value;
-
-/// An ordinary user that exists nowhere.
-const USER: u32 = 54_321;
 
 fn doctor(more: &[&str]) -> Command {
     let mut command = Command::new(program("ostro"));
@@ -193,7 +192,7 @@ fn a_proc_as_containers_have_it() {
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)? };
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
         mount_bind("/proc/sys", "/proc/sys")?;
-        mount_remount("/proc/sys", rustix::mount::MountFlags::BIND | rustix::mount::MountFlags::RDONLY, c"")?;
+        mount_remount("/proc/sys", MountFlags::BIND | MountFlags::RDONLY, c"")?;
         // Rights only over what is one's own: mounts from before cannot be undone, nor a `/proc` be made that
         // would show what they cover.
         unshared(UnshareFlags::NEWUSER | UnshareFlags::NEWNS, 0)?;
@@ -245,6 +244,94 @@ fn a_port_that_is_taken() {
 fn a_state_directory_that_cannot_be_written() {
     let command = as_user(doctor(&["--state-dir", "/usr/share/ostro"]));
     names(command, "disk", "missing", "--state-dir");
+}
+
+/// A file system of so many bytes for the state directory, in mounts that the doctor alone sees.
+fn on_small_disk(bytes: usize) -> (tempfile::TempDir, Command) {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().to_owned();
+    let command = prepared(doctor(&["--state-dir", &place.join("state").to_string_lossy()]), move || {
+        // SAFETY: only the table of mounts is unshared.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)? };
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        let size = std::ffi::CString::new(format!("size={bytes}")).map_err(io::Error::other)?;
+        mount("tmpfs", &place, "tmpfs", MountFlags::NOSUID, size.as_c_str())?;
+        if bytes < 64 << 10 {
+            // Until there is no room for a byte.
+            let _ = fs::write(place.join("full"), vec![0; bytes + 1]);
+        }
+        Ok(())
+    });
+    (dir, command)
+}
+
+#[test]
+fn little_room_on_the_disk() {
+    let (_dir, command) = on_small_disk(64 << 20);
+    let finding = names(command, "disk", "warning", "--state-dir");
+    assert!(finding["said"].as_str().unwrap().contains("64 MB are free"), "{finding:#}");
+}
+
+#[test]
+fn a_disk_that_is_full() {
+    let (_dir, command) = on_small_disk(16 << 10);
+    let finding = names(command, "disk", "missing", "--state-dir");
+    assert!(finding["said"].as_str().unwrap().contains("No space left"), "{finding:#}");
+}
+
+/// A control group for the doctor, with a limit. It goes when dropped, once the doctor has ended.
+struct Group(PathBuf);
+
+impl Group {
+    /// `controller` as version 1 mounts it, else the one tree of version 2; a file for either, and what is written there.
+    fn new(controller: &str, [first, second]: [&str; 2], limit: &str) -> Group {
+        let all = Path::new("/sys/fs/cgroup");
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let of_first = own.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (names, path) = rest.split_once(':')?;
+            names
+                .split(',')
+                .any(|name| name == controller)
+                .then(|| all.join(controller).join(path.trim_start_matches('/')))
+        });
+        let of_second = || own.lines().find_map(|line| line.strip_prefix("0::/")).map(|path| all.join(path));
+        let (parent, file) = match of_first {
+            Some(parent) => (parent, first),
+            None => (of_second().unwrap(), second),
+        };
+        let group = Group(parent.join(format!("ostro-doctor-{controller}-{}", std::process::id())));
+        fs::create_dir(&group.0).unwrap_or_else(|error| panic!("{}: {error}", group.0.display()));
+        fs::write(group.0.join(file), limit)
+            .unwrap_or_else(|error| panic!("{}: {error}", group.0.join(file).display()));
+        group
+    }
+
+    fn holding(&self, command: Command) -> Command {
+        let members = self.0.join("cgroup.procs");
+        prepared(command, move || fs::write(&members, "0"))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // With somebody still in it, it stays: that is seen by the next one who lists it.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn little_memory_for_the_group() {
+    let group = Group::new("memory", ["memory.limit_in_bytes", "memory.max"], &(300_u64 << 20).to_string());
+    let finding = names(group.holding(doctor(&[])), "memory", "warning", "docker run --memory");
+    assert!(finding["said"].as_str().unwrap().contains("control group's limit 300 MB"), "{finding:#}");
+}
+
+#[test]
+fn few_processes_for_the_group() {
+    let group = Group::new("pids", ["pids.max", "pids.max"], "200");
+    let finding = names(group.holding(doctor(&[])), "processes", "warning", "docker run --pids-limit");
+    assert!(finding["said"].as_str().unwrap().contains("pids.max 200"), "{finding:#}");
 }
 
 #[test]

@@ -165,6 +165,11 @@ impl Connection {
         self.streams.len()
     }
 
+    /// Whether a stream is open: neither reset nor ended, with everything sent, in both directions.
+    pub fn is_open(&mut self, stream: StreamId) -> bool {
+        self.streams.get(stream).is_some()
+    }
+
     /// Streams that a client may have open at once: the server's limit or its own, whichever is lower.
     pub fn max_streams(&self) -> u32 {
         self.peer.max_concurrent_streams.min(self.config.max_concurrent_streams)

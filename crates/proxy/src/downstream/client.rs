@@ -15,6 +15,8 @@ pub(crate) enum ClientError {
     Gone,
     /// It reset this request.
     Reset,
+    /// It broke its protocol in a way that has ended the request already.
+    Broken,
     /// It broke its protocol; with which status it is told so, if that is still possible, and why (as Envoy's details).
     Protocol(StatusCode, &'static str),
 }
@@ -66,8 +68,12 @@ pub(crate) trait Client {
     /// The connection is to carry no other request, if this client's carries one at a time.
     fn close_after(&mut self);
 
-    /// Cuts the response off so that the client sees that it is not complete.
-    fn abort(&mut self);
+    /// Whether a client that has ended its side of a tunnel has left altogether.
+    fn ends_with_request(&self) -> bool;
+
+    /// Cuts the response off so that the client sees that it is not complete. `is_violation`: because the upstream broke
+    /// its protocol.
+    fn abort(&mut self, is_violation: bool);
 
     /// Bytes of heads sent so far, as far as the protocol tells.
     fn head_bytes_sent(&self) -> u64;

@@ -10,7 +10,7 @@ use ostro_engine::{Headers, Protocol};
 use super::client::{Client, ClientError, Follows};
 use crate::Piece;
 use crate::http1::{
-    self, BodyDecoder, BodyEncoder, BodyError, Decoded, Expect, Framing, HeadLimits, Version,
+    self, BodyDecoder, BodyEncoder, BodyError, Decoded, Expect, Framing, HeadLimits, Names, Version,
 };
 use crate::wire::Wire;
 use crate::worker::Fate;
@@ -25,6 +25,8 @@ pub(crate) struct Terms {
     pub buffer_bytes: usize,
     /// Are trailers passed?
     pub trailers: bool,
+    /// How names of headers are written.
+    pub names: Names,
     /// What trailers may be.
     pub limits: HeadLimits,
 }
@@ -179,7 +181,7 @@ impl Client for Exchange<'_> {
         // HTTP/1.0 has no interim responses (RFC 9110 section 15.2).
         if self.version == Version::Http11 {
             self.waits &= status != StatusCode::CONTINUE;
-            http1::response_head(self.wire.out(), false, status, headers, &[], Framing::Empty);
+            http1::response_head(self.wire.out(), false, status, headers, &[], Framing::Empty, self.terms.names);
         }
     }
 
@@ -205,7 +207,7 @@ impl Client for Exchange<'_> {
         }
         let own: &[Option<(HeaderName, HeaderValue)>] = &own;
         let before = self.wire.unwritten();
-        http1::response_head(self.wire.out(), is_http10, status, headers, own, framing);
+        http1::response_head(self.wire.out(), is_http10, status, headers, own, framing, self.terms.names);
         self.head_bytes += (self.wire.unwritten() - before) as u64;
         self.encoder = Some(BodyEncoder::new(framing));
         if follows == Follows::Nothing {
@@ -248,7 +250,11 @@ impl Client for Exchange<'_> {
         self.keeps_alive = false;
     }
 
-    fn abort(&mut self) {
+    fn ends_with_request(&self) -> bool {
+        true
+    }
+
+    fn abort(&mut self, _is_violation: bool) {
         self.is_aborted = true;
         if self.encoder.is_some_and(|encoder| encoder.is_until_close()) {
             // An end would look like the body's.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::HttpScope;
 use super::exchange::{Exchange, Terms};
-use crate::http1::{self, Expect, HeadError, HeadLimits, Search};
+use crate::http1::{self, Expect, HeadError, HeadLimits, Names, Search};
 use crate::stream::{self, Facts};
 use crate::timers::{Timer, nearer};
 use crate::wire::Wire;
@@ -112,7 +112,8 @@ async fn serve(scope: HttpScope, wire: Wire, buffer_bytes: usize) {
         headers: engine.limits.headers_count,
         http10: engine.http1.accepts_http_10,
     };
-    let terms = Terms { buffer_bytes, trailers: engine.http1.sends_trailers, limits };
+    let names = if engine.http1.proper_case { Names::Proper } else { Names::Lower };
+    let terms = Terms { buffer_bytes, trailers: engine.http1.sends_trailers, names, limits };
     let stats = scope.stats.clone();
     stats.downstream_cx_total.inc();
     stats.downstream_cx_http1_total.inc();
@@ -303,6 +304,7 @@ impl Connection {
             &headers,
             &[],
             http1::Framing::Length(said.len() as u64),
+            self.terms.names,
         );
         self.wire.put(said.as_bytes().into());
         info.bytes_sent = said.len() as u64;

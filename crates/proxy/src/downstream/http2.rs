@@ -6,14 +6,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
-use ostro_engine::{Headers, Protocol};
+use ostro_engine::{Headers, Protocol, ResponseFlags, StreamInfo, StreamView};
 use ostro_http2::{ErrorCode, RequestHead};
 use tokio::time::Instant;
 
 use super::HttpScope;
 use super::client::{Client, ClientError, Follows};
 use crate::Piece;
-use crate::h2::{self, Handle, Origin, Server, StreamError};
+use crate::h2::{self, ConnectionFault, Handle, Origin, Server, StreamError};
 use crate::socket::Socket;
 use crate::stream::{self, Facts};
 use crate::timers::{Timer, nearer};
@@ -42,7 +42,7 @@ pub(super) async fn serve(scope: HttpScope, wire: Wire) {
     let (socket, read) = wire.into_parts();
     let (server, handle) = h2::serve(socket, read, scope.manager.http2_config());
     let connection =
-        Connection { scope: Rc::new(scope), handle, began, idle_since: began, timer: Timer::default(), requests: 0, is_draining: false };
+        Connection { scope: Rc::new(scope), handle, began, idle_since: began, timer: Timer::default(), requests: 0, is_draining: false, refused: 0 };
     connection.run(server).await;
     stats.downstream_cx_destroy.inc();
     stats.downstream_cx_length_ms.record(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -57,6 +57,8 @@ struct Connection {
     timer: Timer,
     requests: u32,
     is_draining: bool,
+    /// Requests whose heads were too large, as far as they are logged.
+    refused: u64,
 }
 
 impl Connection {
@@ -75,7 +77,12 @@ impl Connection {
     }
 
     fn poll_next(&mut self, server: &mut Server<Socket>, cx: &mut Context<'_>) -> Poll<Next> {
-        match server.poll_accept(cx) {
+        let accepted = server.poll_accept(cx);
+        while self.refused < self.handle.refused_heads() {
+            self.refused += 1;
+            self.log_refused();
+        }
+        match accepted {
             Poll::Ready(Ok(Some((head, stream)))) => return Poll::Ready(Next::Request(Box::new(head), stream)),
             Poll::Ready(Ok(None)) => return Poll::Ready(Next::Over),
             Poll::Ready(Err(fault)) => {
@@ -95,6 +102,22 @@ impl Connection {
             return Poll::Ready(Next::Drain);
         }
         self.poll_too_late(cx)
+    }
+
+    /// Logs a request whose head was too large, which the codec has answered.
+    fn log_refused(&self) {
+        let scope = &self.scope;
+        let began = scope.worker.since_epoch(Instant::now());
+        let mut info = StreamInfo::new(scope.connection.clone(), began, Some(Protocol::Http2));
+        info.ended = Some(std::time::Duration::ZERO);
+        info.status = Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        info.details = Some("http2.too_many_headers".into());
+        info.flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        scope.stats.downstream_rq_total.inc();
+        scope.stats.downstream_rq_too_large.inc();
+        scope.stats.answered(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16());
+        let view = StreamView { info: &info, request: None, response: None, trailers: None };
+        scope.manager.log(&scope.worker, view, scope.worker.random());
     }
 
     fn poll_too_late(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -167,6 +190,7 @@ impl Http2Client {
 fn failed(error: StreamError) -> ClientError {
     match error {
         StreamError::Reset { origin: Origin::Peer, .. } => ClientError::Reset,
+        StreamError::Reset { .. } | StreamError::Connection(ConnectionFault::Protocol(_)) => ClientError::Broken,
         _ => ClientError::Gone,
     }
 }
@@ -226,8 +250,14 @@ impl Client for Http2Client {
 
     fn close_after(&mut self) {}
 
-    fn abort(&mut self) {
-        self.stream.reset(ErrorCode::INTERNAL_ERROR);
+    fn ends_with_request(&self) -> bool {
+        false
+    }
+
+    fn abort(&mut self, is_violation: bool) {
+        // What has come goes before the reset.
+        self.send_pending(false);
+        self.stream.reset(if is_violation { ErrorCode::INTERNAL_ERROR } else { ErrorCode::CANCEL });
     }
 
     fn head_bytes_sent(&self) -> u64 {

@@ -220,7 +220,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
     fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Stage::Closing(Closing { is_shut_down, .. }) = &self.stage else { return Poll::Ready(()) };
         if !is_shut_down {
-            if ready!(self.poll_write(cx)).is_err() || ready!(Pin::new(&mut self.socket).poll_shutdown(cx)).is_err() {
+            if ready!(self.poll_write(cx)).is_err()
+                || ready!(Pin::new(&mut self.socket).poll_shutdown(cx)).is_err()
+            {
                 return Poll::Ready(());
             }
             if let Stage::Closing(closing) = &mut self.stage {

@@ -27,6 +27,8 @@ mod stream;
 pub use client::{Client, connect};
 pub use fault::{ConnectionFault, StreamError};
 pub use handle::{Change, Handle};
-pub use ostro_http2::{Config, ErrorCode, FloodLimits, OnMalformed, OpenError, Origin, RequestHead, ResponseHead};
+pub use ostro_http2::{
+    Config, ErrorCode, FloodLimits, OnMalformed, OpenError, Origin, RequestHead, ResponseHead,
+};
 pub use server::{Server, serve};
 pub use stream::{Head, Stream};

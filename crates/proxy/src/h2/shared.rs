@@ -340,7 +340,10 @@ impl Shared {
         }
         self.fault = Some(fault);
         for entry in self.entries.iter_mut().flatten() {
-            entry.fail(StreamError::Connection(fault));
+            // Those that have ended well before have ended well.
+            if self.connection.is_open(entry.id) {
+                entry.fail(StreamError::Connection(fault));
+            }
         }
         self.changes.closed = true;
         self.pong.wake();

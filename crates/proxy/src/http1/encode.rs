@@ -22,6 +22,7 @@ pub fn request_head(
     headers: &Headers,
     own: &Own,
     framing: Framing,
+    names: Names,
 ) {
     out.reserve(method.as_str().len() + target.len() + authority.len() + headers.wire_bytes() + 160);
     out.put_slice(method.as_str().as_bytes());
@@ -30,8 +31,8 @@ pub fn request_head(
     out.put_slice(b" HTTP/1.1\r\nhost: ");
     out.put_slice(authority.as_bytes());
     out.put_slice(b"\r\n");
-    fields(out, headers.iter());
-    end_head(out, own, framing);
+    fields(out, headers.iter(), names);
+    end_head(out, own, framing, names);
 }
 
 /// Writes a response's head, with the reason phrase of RFC 9110. Fields and framing as in [`request_head`]; a
@@ -43,6 +44,7 @@ pub fn response_head(
     headers: &Headers,
     own: &Own,
     framing: Framing,
+    names: Names,
 ) {
     out.reserve(headers.wire_bytes() + 192);
     out.put_slice(if is_http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
@@ -50,19 +52,44 @@ pub fn response_head(
     out.put_u8(b' ');
     out.put_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
     out.put_slice(b"\r\n");
-    fields(out, headers.iter());
-    end_head(out, own, framing);
+    fields(out, headers.iter(), names);
+    end_head(out, own, framing, names);
 }
 
-fn end_head(out: &mut BytesMut, own: &Own, framing: Framing) {
-    fields(out, own.iter().flatten().map(|(name, value)| (name, value)));
+fn end_head(out: &mut BytesMut, own: &Own, framing: Framing, names: Names) {
+    fields(out, own.iter().flatten().map(|(name, value)| (name, value)), names);
     body_header(out, framing);
     out.put_slice(b"\r\n");
 }
 
-fn fields<'a>(out: &mut BytesMut, fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) {
+/// How names are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// In lower case.
+    #[default]
+    Lower,
+    /// With a capital after each hyphen (`header_key_format.proper_case_words`).
+    Proper,
+}
+
+fn name_of(out: &mut BytesMut, name: &HeaderName, names: Names) {
+    if names == Names::Lower {
+        return out.put_slice(name.as_str().as_bytes());
+    }
+    let mut is_first = true;
+    for byte in name.as_str().bytes() {
+        out.put_u8(if is_first { byte.to_ascii_uppercase() } else { byte });
+        is_first = byte == b'-';
+    }
+}
+
+fn fields<'a>(
+    out: &mut BytesMut,
+    fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    names: Names,
+) {
     for (name, value) in fields {
-        out.put_slice(name.as_str().as_bytes());
+        name_of(out, name, names);
         out.put_slice(b": ");
         out.put_slice(value.as_bytes());
         out.put_slice(b"\r\n");
@@ -118,7 +145,7 @@ impl BodyEncoder {
         if self.framing == Framing::Chunked {
             out.put_slice(b"0\r\n");
             if let Some(trailers) = trailers {
-                fields(out, trailers.iter());
+                fields(out, trailers.iter(), Names::Lower);
             }
             out.put_slice(b"\r\n");
         }
@@ -135,10 +162,10 @@ mod tests {
         headers.append(http::HeaderName::from_static("x-a"), HeaderValue::from_static("1"));
         let mut out = BytesMut::new();
         let host = HeaderValue::from_static("h");
-        request_head(&mut out, &Method::POST, b"/p", &host, &headers, &[], Framing::Empty);
+        request_head(&mut out, &Method::POST, b"/p", &host, &headers, &[], Framing::Empty, Names::Lower);
         assert_eq!(&out[..], b"POST /p HTTP/1.1\r\nhost: h\r\nx-a: 1\r\n\r\n");
         out.clear();
-        response_head(&mut out, false, StatusCode::OK, &headers, &[], Framing::Chunked);
+        response_head(&mut out, false, StatusCode::OK, &headers, &[], Framing::Chunked, Names::Lower);
         let encoder = BodyEncoder::new(Framing::Chunked);
         encoder.before(&mut out, 17);
         encoder.after(&mut out, 17);

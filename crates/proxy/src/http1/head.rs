@@ -215,6 +215,10 @@ pub fn response(
     let Fields { mut headers, has } = fields::read(&head, line.length, limits.headers)?;
     let framing = response_framing(&mut headers, has, status, version, method)?;
     let keeps_alive = keeps_alive(&headers, has, version) && framing != Framing::UntilClose;
+    if has.connection {
+        // What an upstream names wrongly stays.
+        let _ = remove_nominated(&mut headers);
+    }
     Ok(Some(Response { status, version, headers, framing, keeps_alive }))
 }
 

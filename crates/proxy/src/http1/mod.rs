@@ -14,7 +14,7 @@ mod names;
 mod target;
 
 pub use body::{BodyDecoder, BodyError, Decoded};
-pub use encode::{BodyEncoder, Own, request_head, response_head};
+pub use encode::{BodyEncoder, Names, Own, request_head, response_head};
 pub use framing::Framing;
 pub use head::{Expect, HeadError, HeadLimits, Request, Response, Version, request, response};
 pub use lines::Search;

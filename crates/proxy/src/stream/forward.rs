@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
 use http::StatusCode;
-use ostro_engine::retry::{Denied, Reset, Retries, RetryPermit, Verdict};
+use ostro_engine::retry::{Denied, Reset, Retries, Verdict};
 use ostro_engine::outlier::Outcome;
 use ostro_engine::{Choice, Chosen, Forward, Host, ResponseFlags, RetryPolicy};
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use crate::timers::Timer;
 use crate::upstream::{AcquireError, Carrier, Lease, Plan, ResponseHead, UpstreamError, WorkerCluster};
 
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const RESET_BEFORE: &str = "upstream connect error or disconnect/reset before headers. ";
 
@@ -46,7 +47,7 @@ enum Tried {
     /// The response has been passed on, or there is nobody to pass it to.
     Over(End),
     /// Another try is due.
-    Again { after: Duration, permit: RetryPermit },
+    Again { after: Duration },
 }
 
 impl Stream<'_> {
@@ -77,9 +78,8 @@ impl Stream<'_> {
         let policy = RetryPolicy::for_request(chosen.retry(), &mut self.request);
         let policy = policy.filter(|_| tunnel.is_none());
         chosen.finish_request(&mut self.request, &self.info, router, self.stripped_port);
-        let is_grpc = self.request.is_grpc();
-        let priority = forward.priority;
-        let retries = Retries::new(policy.as_deref(), &cluster.upstream, priority, is_grpc, &self.request);
+        let is_tried_again = policy.is_some();
+        let retries = Retries::new(policy, Arc::clone(&cluster.upstream), forward.priority);
         let onward = Onward::of(tunnel.as_ref(), forward, &self.request);
         let way = Way {
             cluster,
@@ -94,9 +94,9 @@ impl Stream<'_> {
             max_stream,
             suppresses: router.suppresses_envoy_headers,
         };
-        let mirrors = self.mirrors(&way);
+        self.copies = self.mirrors(&way);
         let mut replay = Replay::new(self.replay_bytes(&way));
-        if policy.is_none() && mirrors.is_empty() {
+        if !is_tried_again && self.copies.is_empty() {
             replay.give_up();
         }
         let mut passing = Passing::new(client, timer, replay);
@@ -106,11 +106,17 @@ impl Stream<'_> {
         self.info.bytes_received = passing.counts.received;
         self.info.bytes_sent += passing.counts.sent;
         self.info.request_ended = passing.counts.request_ended.map(|at| at - self.began);
-        if !mirrors.is_empty() && passing.replay.is_whole() && passing.is_request_read() {
-            let (parts, trailers) = passing.replay.into_parts();
-            super::mirror::send(&worker, mirrors, parts, trailers);
-        }
+        self.send_copies(&passing);
         end
+    }
+
+    /// Sends copies elsewhere as soon as the request has come as a whole.
+    fn send_copies<C: Client>(&mut self, passing: &Passing<'_, C>) {
+        if !self.copies.is_empty() && passing.is_request_read() && passing.replay.is_whole() {
+            let copies = std::mem::take(&mut self.copies);
+            let (parts, trailers) = passing.replay.parts();
+            super::mirror::send(&self.scope.worker, copies, parts, trailers);
+        }
     }
 
     fn replay_bytes(&self, way: &Way<'_>) -> usize {
@@ -134,14 +140,12 @@ impl Stream<'_> {
         &mut self,
         passing: &mut Passing<'_, C>,
         way: &Way<'_>,
-        mut retries: Retries,
+        mut retries: Retries<'_>,
     ) -> End {
-        let mut _permit = None;
         loop {
             match self.attempt(passing, way, &mut retries).await {
                 Tried::Over(end) => return end,
-                Tried::Again { after, permit } => {
-                    _permit = Some(permit);
+                Tried::Again { after } => {
                     passing.deadlines.end_try();
                     way.cluster.stats.upstream_rq_retry.inc();
                     if let Err(event) = self.pause(passing, after).await {
@@ -166,7 +170,7 @@ impl Stream<'_> {
         &mut self,
         passing: &mut Passing<'_, C>,
         way: &Way<'_>,
-        retries: &mut Retries,
+        retries: &mut Retries<'_>,
     ) -> Tried {
         let worker = &self.scope.worker;
         let destination = Some(self.info.connection.local);
@@ -180,7 +184,11 @@ impl Stream<'_> {
         };
         retries.attempting(&host);
         self.info.attempts += 1;
+        self.has_begun_try = false;
         self.info.upstream_host = Some(Arc::clone(&host.name));
+        if way.chosen.host.tells_attempt {
+            self.request.headers.set(ATTEMPT_COUNT, HeaderValue::from(self.info.attempts));
+        }
         way.chosen.rewrite_host(&mut self.request, &host.hostname, self.scope.manager.router());
         let Ok(_request) = way.cluster.upstream.request(&host, way.forward.priority, worker.monotonic()) else {
             return self.reset(passing, way, retries, &host, Failed::Overflow);
@@ -232,7 +240,7 @@ impl Stream<'_> {
         &mut self,
         passing: &mut Passing<'_, C>,
         way: &Way<'_>,
-        retries: &mut Retries,
+        retries: &mut Retries<'_>,
         host: &Arc<Host>,
         mut lease: Lease,
     ) -> Tried {
@@ -248,8 +256,14 @@ impl Stream<'_> {
             return self.event(passing, way, retries, host, Event::Upstream(error));
         }
         progress.is_request_sent = ends;
+        self.has_begun_try = true;
         loop {
-            match poll_fn(|cx| passing.poll_head(&mut lease.carrier, &mut progress, cx)).await {
+            let event = poll_fn(|cx| {
+                let event = passing.poll_head(&mut lease.carrier, &mut progress, cx);
+                self.send_copies(passing);
+                event
+            });
+            match event.await {
                 Event::Head(head) if self.is_interim(&head) => self.pass_interim(passing, &head),
                 Event::Head(head) => return self.answered(passing, way, retries, host, lease, progress, head).await,
                 event => return self.event(passing, way, retries, host, event),
@@ -274,7 +288,7 @@ impl Stream<'_> {
         &mut self,
         passing: &mut Passing<'_, C>,
         way: &Way<'_>,
-        retries: &mut Retries,
+        retries: &mut Retries<'_>,
         host: &Arc<Host>,
         mut lease: Lease,
         mut progress: Progress,
@@ -287,16 +301,21 @@ impl Stream<'_> {
             head.status = Tunnel::granted_by_http2(&self.request, head.status, &mut head.headers);
         }
         self.report(way, host, Outcome::Status(head.status.as_u16()));
-        let verdict = retries.on_response(head.status, &head.headers, worker.since_epoch(now), worker.random());
+        let verdict = match passing.replay.is_whole() {
+            true => {
+                let unix = worker.since_epoch(now);
+                retries.on_response(head.status, &head.headers, worker.monotonic(), unix, worker.random())
+            }
+            false => Verdict::No(Denied::NotRetriable),
+        };
         match verdict {
-            Verdict::Retry { after, permit } if passing.replay.is_whole() => {
+            Verdict::Retry { after, .. } => {
                 self.count(way, head.status, now);
                 if head.ends {
                     lease.give_back(&way.cluster, host, progress.is_request_sent);
                 }
-                return Tried::Again { after, permit };
+                return Tried::Again { after };
             }
-            Verdict::Retry { .. } => {}
             Verdict::No(denied) => self.denied(way, denied),
         }
         let is_tunnel = way.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_granted(head.status));
@@ -307,6 +326,10 @@ impl Stream<'_> {
         };
         self.count(way, head.status, now);
         self.detail("via_upstream");
+        self.info.status = Some(head.status);
+        if way.tunnel.is_some() && !is_tunnel {
+            passing.client.close_after();
+        }
         self.decorate_response(way, &mut head, now);
         if is_tunnel {
             passing.become_tunnel();
@@ -331,6 +354,9 @@ impl Stream<'_> {
     }
 
     fn decorate_response(&mut self, way: &Way<'_>, head: &mut ResponseHead, now: Instant) {
+        if way.chosen.host.answers_attempts {
+            head.headers.set(ATTEMPT_COUNT, HeaderValue::from(self.info.attempts));
+        }
         if !way.suppresses {
             let took = self.info.request_ended.unwrap_or_default();
             let took = (now - self.began).saturating_sub(took).as_millis();
@@ -347,6 +373,7 @@ impl Stream<'_> {
 
     /// The response has begun and cannot be completed.
     fn cut<C: Client>(&mut self, passing: &mut Passing<'_, C>, way: &Way<'_>, event: Event) {
+        let is_violation = matches!(event, Event::Upstream(UpstreamError::Protocol(_)));
         match event {
             Event::Head(_) | Event::Done => return,
             Event::Client(error) => {
@@ -365,7 +392,8 @@ impl Stream<'_> {
                 way.cluster.stats.upstream_rq_tx_reset.inc();
             }
         }
-        passing.client.abort();
+        self.is_cut = true;
+        passing.client.abort(is_violation);
     }
 
     /// Something other than a head came of a try.
@@ -373,7 +401,7 @@ impl Stream<'_> {
         &mut self,
         passing: &mut Passing<'_, C>,
         way: &Way<'_>,
-        retries: &mut Retries,
+        retries: &mut Retries<'_>,
         host: &Arc<Host>,
         event: Event,
     ) -> Tried {
@@ -386,11 +414,8 @@ impl Stream<'_> {
                 host.state.rq_timeout.inc();
                 way.cluster.stats.upstream_rq_per_try_timeout.inc();
                 self.report(way, host, Outcome::Timeout);
-                match retries.on_per_try_timeout(self.scope.worker.random()) {
-                    Verdict::Retry { after, permit } if passing.replay.is_whole() => {
-                        return Tried::Again { after, permit };
-                    }
-                    Verdict::Retry { .. } => {}
+                match self.tried(passing, retries, Reset::Local) {
+                    Verdict::Retry { after, .. } => return Tried::Again { after },
                     Verdict::No(denied) => self.denied(way, denied),
                 }
                 Tried::Over(End::Reply(self.too_late(Limit::Try, way, true)))
@@ -411,14 +436,12 @@ impl Stream<'_> {
         &mut self,
         passing: &mut Passing<'_, C>,
         way: &Way<'_>,
-        retries: &mut Retries,
+        retries: &mut Retries<'_>,
         host: &Arc<Host>,
         failed: Failed,
     ) -> Tried {
-        let started = self.info.upstream_began.is_some() && !matches!(failed, Failed::Overflow);
-        match retries.on_reset(failed.kind(), started, self.scope.worker.random()) {
-            Verdict::Retry { after, permit } if passing.replay.is_whole() => return Tried::Again { after, permit },
-            Verdict::Retry { .. } => {}
+        match self.tried(passing, retries, failed.kind()) {
+            Verdict::Retry { after, .. } => return Tried::Again { after },
             Verdict::No(denied) => self.denied(way, denied),
         }
         host.state.rq_error.inc();
@@ -428,6 +451,15 @@ impl Stream<'_> {
             self.info.transport_failure = Some(why.into());
         }
         Tried::Over(End::Reply(failed.local()))
+    }
+
+    /// Whether a try that brought no response is followed by another.
+    fn tried<C: Client>(&self, passing: &Passing<'_, C>, retries: &mut Retries<'_>, reset: Reset) -> Verdict {
+        if !passing.replay.is_whole() {
+            return Verdict::No(Denied::NotRetriable);
+        }
+        let worker = &self.scope.worker;
+        retries.on_reset(reset, self.has_begun_try, worker.monotonic(), worker.random())
     }
 
     /// The client has gone, or it is too late, before there is a response.

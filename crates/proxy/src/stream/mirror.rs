@@ -22,7 +22,7 @@ use crate::worker::Worker;
 const MIRROR_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// A copy that is to be sent.
-pub(super) struct Copy {
+pub(crate) struct Copy {
     cluster: Rc<WorkerCluster>,
     request: Request,
 }
@@ -141,7 +141,11 @@ impl Client for Body {
 
     fn close_after(&mut self) {}
 
-    fn abort(&mut self) {}
+    fn abort(&mut self, _is_violation: bool) {}
+
+    fn ends_with_request(&self) -> bool {
+        false
+    }
 
     fn head_bytes_sent(&self) -> u64 {
         0

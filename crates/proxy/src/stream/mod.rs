@@ -51,6 +51,12 @@ pub(crate) struct Stream<'s> {
     cors: Option<CorsAllowed>,
     /// The port that the request's host had.
     stripped_port: Option<u16>,
+    /// Copies of the request that are still to be sent elsewhere.
+    copies: Vec<mirror::Copy>,
+    /// Was the response cut off?
+    is_cut: bool,
+    /// Has the upstream's connection taken the head of the try under way?
+    has_begun_try: bool,
     /// Drawn once: what is random about it.
     random: u64,
 }
@@ -92,7 +98,9 @@ pub(crate) async fn serve<C: Client>(
         Poll::Pending => timer.poll(cx, late).map(|()| Err(ClientError::Gone)),
         flushed => flushed,
     });
-    if let Err(error) = finished.await {
+    if let Err(error) = finished.await
+        && !stream.is_cut
+    {
         stream.client_failed(error);
     }
     stream.info.header_bytes_sent = client.head_bytes_sent();
@@ -111,7 +119,7 @@ impl<'s> Stream<'s> {
             _ => scope.stats.downstream_rq_http1_total.inc(),
         }
         let random = scope.worker.random();
-        Stream { scope, began, info, request, response: None, trailers: None, cors: None, stripped_port: None, random }
+        Stream { scope, began, info, request, response: None, trailers: None, cors: None, stripped_port: None, copies: Vec::new(), is_cut: false, has_begun_try: false, random }
     }
 
     fn view(&self) -> StreamView<'_> {
@@ -135,6 +143,9 @@ impl<'s> Stream<'s> {
             return End::Reply(local);
         }
         let tunnel = Tunnel::asked(&mut self.request);
+        if self.request.authority.is_empty() && client.protocol() == Protocol::Http2 {
+            return End::Reply(Local::protocol(StatusCode::BAD_REQUEST, "missing_host_header"));
+        }
         let arrival = Arrival {
             connection: &scope.connection,
             tls: None,
@@ -300,6 +311,12 @@ impl<'s> Stream<'s> {
             ClientError::Reset => {
                 self.info.flags.set(ResponseFlags::DOWNSTREAM_REMOTE_RESET);
                 self.detail("http2.remote_reset");
+                self.scope.stats.downstream_rq_rx_reset.inc();
+                End::Over
+            }
+            ClientError::Broken => {
+                self.info.flags.set(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+                self.detail("http2.violation.of.messaging.rule");
                 self.scope.stats.downstream_rq_rx_reset.inc();
                 End::Over
             }

@@ -45,8 +45,8 @@ impl Replay {
     }
 
     /// What was kept.
-    pub fn into_parts(self) -> (Vec<Bytes>, Option<Headers>) {
-        (self.parts, self.trailers)
+    pub fn parts(&self) -> (Vec<Bytes>, Option<Headers>) {
+        (self.parts.clone(), self.trailers.clone())
     }
 
     fn keep(&mut self, data: &Bytes) {
@@ -233,12 +233,15 @@ impl<'a, C: Client> Passing<'a, C> {
         if let Err(event) = self.pass_request(carrier, progress, cx) {
             return Poll::Ready(event);
         }
+        let has_left = self.is_tunnel && progress.is_request_sent && self.client.ends_with_request();
+        if has_left && carrier.poll_flush(cx).is_ready() {
+            return Poll::Ready(Event::Client(ClientError::Gone));
+        }
         match self.pass_response(carrier, cx) {
             Err(event) => return Poll::Ready(event),
-            Ok(true) if !self.is_tunnel || progress.is_request_sent || progress.write_failed => {
-                return Poll::Ready(Event::Done);
-            }
-            Ok(_) => {}
+            // The upstream's end is that of a tunnel, too.
+            Ok(true) => return Poll::Ready(Event::Done),
+            Ok(false) => {}
         }
         self.poll_interrupted(cx)
     }

@@ -79,7 +79,7 @@ impl Local {
     }
 
     pub fn to_tls(request: &Request) -> Local {
-        let mut local = Local::bare(StatusCode::MOVED_PERMANENTLY, "");
+        let mut local = Local::bare(StatusCode::MOVED_PERMANENTLY, "direct_response");
         if let Some(location) = tls_location(request) {
             local.headers.append(header::LOCATION, location);
         }
@@ -87,7 +87,7 @@ impl Local {
     }
 
     pub fn preflight(headers: Headers) -> Local {
-        let mut local = Local::bare(StatusCode::OK, "cors_filter");
+        let mut local = Local::bare(StatusCode::OK, "cors_response");
         local.headers = headers;
         local
     }
@@ -137,7 +137,7 @@ impl Stream<'_> {
 
     fn reply_with<C: Client>(&mut self, client: &mut C, local: Local, chosen: Option<Chosen<'_>>) {
         self.info.flags.set(local.flags);
-        if self.info.flags.has(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) {
+        if self.info.flags.has(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) || !client.is_body_done() {
             client.close_after();
         }
         if !local.details.is_empty() {

@@ -9,7 +9,7 @@ use ostro_engine::{Headers, Request};
 
 use super::error::UpstreamError;
 use crate::Piece;
-use crate::http1::{self, BodyDecoder, BodyEncoder, Decoded, Framing, HeadError, HeadLimits, Search};
+use crate::http1::{self, BodyDecoder, BodyEncoder, Decoded, Framing, HeadError, HeadLimits, Names, Search};
 use crate::wire::Wire;
 
 /// What an upstream's connections may do.
@@ -21,6 +21,8 @@ pub(crate) struct Terms {
     pub buffer_bytes: usize,
     /// Are trailers passed?
     pub trailers: bool,
+    /// How names of headers are written.
+    pub names: Names,
 }
 
 /// A response's head.
@@ -105,6 +107,7 @@ impl Call {
             &request.headers,
             &own,
             framing,
+            self.terms.names,
         );
         self.encoder = BodyEncoder::new(framing);
         self.is_request_done = ends && !asks_tunnel;

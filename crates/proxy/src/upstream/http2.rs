@@ -120,6 +120,6 @@ fn failed(error: StreamError) -> UpstreamError {
         StreamError::Reset { code: ErrorCode::PROTOCOL_ERROR, .. } => UpstreamError::Protocol("http2.remote_reset"),
         StreamError::Reset { .. } => UpstreamError::Reset,
         StreamError::Connection(ConnectionFault::Protocol(_)) => UpstreamError::Protocol("http2.violation"),
-        StreamError::Connection(_) | StreamError::Ended => UpstreamError::Terminated,
+        StreamError::Connection(_) | StreamError::OutOfOrder => UpstreamError::Terminated,
     }
 }

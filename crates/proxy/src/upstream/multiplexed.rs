@@ -51,13 +51,16 @@ impl Multiplexed {
         let mut hosts = self.hosts.borrow_mut();
         let connections = hosts.get_mut(&host.id())?;
         connections.open.retain(|open| open.handle.can_open());
-        let open = connections.open.iter_mut().find(|open| open.handle.open_slots() > 0)?;
+        let place = connections.open.iter().position(|open| open.handle.open_slots() > 0)?;
+        let open = connections.open.get_mut(place)?;
         open.opened += 1;
         open.idle_since.set(Instant::now());
         let handle = open.handle.clone();
         if most.is_some_and(|most| open.opened >= most) {
-            // It ends when its streams have.
-            connections.open.retain(|open| !open.handle.is_same(&handle));
+            // It ends when its streams have, of which the one that begins now is the last.
+            connections.open.swap_remove(place);
+            let ending = handle.clone();
+            tokio::task::spawn_local(async move { ending.graceful_shutdown() });
         }
         Some(handle)
     }
@@ -73,6 +76,12 @@ impl Multiplexed {
             }
         });
         Some(result.await)
+    }
+
+    /// Whether any connection to the host is open.
+    pub fn is_open(&self, host: &Host) -> bool {
+        let hosts = self.hosts.borrow();
+        hosts.get(&host.id()).is_some_and(|connections| connections.open.iter().any(|open| !open.handle.is_closed()))
     }
 
     /// Begins to open a connection.

@@ -28,7 +28,7 @@ use super::http2;
 use super::multiplexed::Multiplexed;
 use super::raw::Raw;
 use crate::config::LiveCluster;
-use crate::http1::HeadLimits;
+use crate::http1::{HeadLimits, Names};
 use crate::stats::{ClusterStats, Local, Origin};
 use crate::socket::Socket;
 use crate::wire::Wire;
@@ -149,6 +149,7 @@ impl WorkerCluster {
             },
             buffer_bytes: usize::try_from(cluster.buffer_limit).unwrap_or(usize::MAX),
             trailers: cluster.http.http1.sends_trailers,
+            names: if cluster.http.http1.proper_case { Names::Proper } else { Names::Lower },
         }
     }
 
@@ -198,6 +199,9 @@ impl WorkerCluster {
             }
             if self.is_http2(plan) && !plan.is_raw && let Some(opened) = self.multiplexed.wait(host).await {
                 opened.map_err(AcquireError::Upstream)?;
+                if !self.multiplexed.is_open(host) {
+                    return Err(AcquireError::Upstream(UpstreamError::Terminated));
+                }
                 continue;
             }
             let Ok(permit) = self.upstream.connect(host, plan.priority) else {
