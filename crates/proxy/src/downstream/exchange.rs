@@ -112,7 +112,6 @@ impl<'c> Exchange<'c> {
             None => (Framing::UntilClose, None),
         }
     }
-
 }
 
 fn gone(error: &std::io::Error) -> ClientError {
