@@ -112,6 +112,7 @@ impl<'c> Exchange<'c> {
             None => (Framing::UntilClose, None),
         }
     }
+
 }
 
 fn gone(error: &std::io::Error) -> ClientError {

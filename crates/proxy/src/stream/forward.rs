@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
-use ostro_engine::outlier::Outcome;
+use http::StatusCode;
 use ostro_engine::retry::{Denied, Reset, Retries, RetryPermit, Verdict};
+use ostro_engine::outlier::Outcome;
 use ostro_engine::{Choice, Chosen, Forward, Host, ResponseFlags, RetryPolicy};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -118,12 +118,7 @@ impl Stream<'_> {
         usize::try_from(most).unwrap_or(usize::MAX)
     }
 
-    fn set_deadlines<C: Client>(
-        &self,
-        passing: &mut Passing<'_, C>,
-        way: &Way<'_>,
-        response: Option<Duration>,
-    ) {
+    fn set_deadlines<C: Client>(&self, passing: &mut Passing<'_, C>, way: &Way<'_>, response: Option<Duration>) {
         let manager = &self.scope.manager.engine;
         let after = |duration: Option<Duration>| duration.map(|duration| self.began + duration);
         passing.deadlines.set(Limit::Stream, after(way.max_stream));
@@ -175,8 +170,7 @@ impl Stream<'_> {
     ) -> Tried {
         let worker = &self.scope.worker;
         let destination = Some(self.info.connection.local);
-        let choice =
-            Choice { hash: way.hash, destination, tried: Some(retries.tried()), ..Choice::default() };
+        let choice = Choice { hash: way.hash, destination, tried: Some(retries.tried()), ..Choice::default() };
         let Some(host) = way.cluster.choose(worker, &choice) else {
             way.cluster.stats.upstream_cx_none_healthy.inc();
             let flags = ResponseFlags::NO_HEALTHY_UPSTREAM;
@@ -188,15 +182,10 @@ impl Stream<'_> {
         self.info.attempts += 1;
         self.info.upstream_host = Some(Arc::clone(&host.name));
         way.chosen.rewrite_host(&mut self.request, &host.hostname, self.scope.manager.router());
-        let Ok(_request) = way.cluster.upstream.request(&host, way.forward.priority, worker.monotonic())
-        else {
+        let Ok(_request) = way.cluster.upstream.request(&host, way.forward.priority, worker.monotonic()) else {
             return self.reset(passing, way, retries, &host, Failed::Overflow);
         };
-        passing.begin_try(
-            way.per_try,
-            way.per_try_idle,
-            way.cluster.upstream.cluster.http.max_stream_duration,
-        );
+        passing.begin_try(way.per_try, way.per_try_idle, way.cluster.upstream.cluster.http.max_stream_duration);
         let lease = match self.lease(passing, way, &host).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(AcquireError::Overflow)) => {
@@ -262,9 +251,7 @@ impl Stream<'_> {
         loop {
             match poll_fn(|cx| passing.poll_head(&mut lease.carrier, &mut progress, cx)).await {
                 Event::Head(head) if self.is_interim(&head) => self.pass_interim(passing, &head),
-                Event::Head(head) => {
-                    return self.answered(passing, way, retries, host, lease, progress, head).await;
-                }
+                Event::Head(head) => return self.answered(passing, way, retries, host, lease, progress, head).await,
                 event => return self.event(passing, way, retries, host, event),
             }
         }
@@ -300,8 +287,7 @@ impl Stream<'_> {
             head.status = Tunnel::granted_by_http2(&self.request, head.status, &mut head.headers);
         }
         self.report(way, host, Outcome::Status(head.status.as_u16()));
-        let verdict =
-            retries.on_response(head.status, &head.headers, worker.since_epoch(now), worker.random());
+        let verdict = retries.on_response(head.status, &head.headers, worker.since_epoch(now), worker.random());
         match verdict {
             Verdict::Retry { after, permit } if passing.replay.is_whole() => {
                 self.count(way, head.status, now);
@@ -431,9 +417,7 @@ impl Stream<'_> {
     ) -> Tried {
         let started = self.info.upstream_began.is_some() && !matches!(failed, Failed::Overflow);
         match retries.on_reset(failed.kind(), started, self.scope.worker.random()) {
-            Verdict::Retry { after, permit } if passing.replay.is_whole() => {
-                return Tried::Again { after, permit };
-            }
+            Verdict::Retry { after, permit } if passing.replay.is_whole() => return Tried::Again { after, permit },
             Verdict::Retry { .. } => {}
             Verdict::No(denied) => self.denied(way, denied),
         }
@@ -537,9 +521,7 @@ impl Failed {
 
     fn local(&self) -> Local {
         let (status, reason, flag) = match self {
-            Failed::Overflow => {
-                (StatusCode::SERVICE_UNAVAILABLE, "overflow", ResponseFlags::UPSTREAM_OVERFLOW)
-            }
+            Failed::Overflow => (StatusCode::SERVICE_UNAVAILABLE, "overflow", ResponseFlags::UPSTREAM_OVERFLOW),
             Failed::Upstream(error @ UpstreamError::Protocol(_)) => {
                 (StatusCode::BAD_GATEWAY, error.reason(), error.flag())
             }

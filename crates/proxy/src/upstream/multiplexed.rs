@@ -94,12 +94,7 @@ impl Multiplexed {
     }
 
     /// Lets connections end that have been idle for too long, or whose host is gone; whether any is left.
-    pub fn tick(
-        &self,
-        now: Instant,
-        timeout: Option<std::time::Duration>,
-        is_gone: impl Fn(HostId) -> bool,
-    ) -> bool {
+    pub fn tick(&self, now: Instant, timeout: Option<std::time::Duration>, is_gone: impl Fn(HostId) -> bool) -> bool {
         let mut hosts = self.hosts.borrow_mut();
         hosts.retain(|id, connections| {
             let gone = is_gone(*id);
@@ -107,8 +102,7 @@ impl Multiplexed {
                 if !open.handle.is_idle() {
                     open.idle_since.set(now);
                 }
-                let is_idle =
-                    timeout.is_some_and(|timeout| now.duration_since(open.idle_since.get()) >= timeout);
+                let is_idle = timeout.is_some_and(|timeout| now.duration_since(open.idle_since.get()) >= timeout);
                 if gone || is_idle {
                     open.handle.graceful_shutdown();
                 }
