@@ -13,9 +13,10 @@
 //! * Whatever a peer sends, nothing panics, and nothing grows beyond a named bound.
 
 mod access_log;
-mod admin_stub;
+mod admin;
 mod body;
 mod config;
+mod configuration;
 mod control;
 mod downstream;
 pub mod h2;
@@ -26,6 +27,7 @@ mod server;
 mod socket;
 mod stats;
 mod stream;
+mod subject;
 mod timers;
 mod upstream;
 mod wire;

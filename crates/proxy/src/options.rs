@@ -134,25 +134,14 @@ impl Options {
         Duration::from_secs(self.drain_time_s)
     }
 
+    /// Whether the bootstrap may have fields that are not known.
+    pub fn takes_unknown_fields(&self) -> bool {
+        self.allow_unknown_static_fields || self.allow_unknown_fields
+    }
+
     /// How often access logs are written out.
     pub fn flush_interval(&self) -> Duration {
         Duration::from_millis(self.file_flush_interval_msec.max(1))
-    }
-
-    /// What of the log is written, as `tracing` has it.
-    ///
-    /// # Errors
-    /// A level that is none; its name.
-    pub fn log_filter(&self) -> Result<&'static str, String> {
-        Ok(match self.log_level.as_str() {
-            "trace" => "trace",
-            "debug" => "debug",
-            "info" => "info",
-            "warning" | "warn" => "warn",
-            "error" | "critical" => "error",
-            "off" => "off",
-            other => return Err(format!("error: invalid log level specified '{other}'")),
-        })
     }
 }
 
@@ -172,7 +161,6 @@ mod tests {
         let options = Options::try_parse_from(line.split_whitespace()).unwrap();
         assert_eq!(options.concurrency, Some(2));
         assert_eq!(options.drain_time(), Duration::from_secs(45));
-        assert_eq!(options.log_filter(), Ok("warn"));
         assert!(Options::try_parse_from(["envoy", "--no-such-flag"]).is_err());
     }
 }

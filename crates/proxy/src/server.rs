@@ -1,12 +1,12 @@
 //! The process: from the command line to workers that serve, and to its end.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use envoy_types::pb::envoy::config::core::v3::Node;
@@ -19,18 +19,22 @@ use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use ostro_engine::{Cluster, Listener};
 use ostro_transport::ConnectOptions;
 use ostro_transport::dns::Resolver;
-use ostro_xds_client::{Ads, Dialects, Kind, Moment, Phase, PlainDial, Store, Target, Wildcard};
+use ostro_xds_client::{Ads, Dialects, Kind, Moment, PlainDial, Store, Target, Wildcard};
 use prost::Message as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::access_log::Logs;
+use crate::admin::{Admin, AdminHandle, Buckets, LogLevels, Subject as _};
 use crate::config::Shared;
+use crate::configuration;
 use crate::control::Control;
 use crate::options::{Mode, Options};
 use crate::resources::{self, Resources};
-use crate::stats::Stats;
+use crate::stats::{Stats, Tags};
+use crate::subject::Proxy;
 use crate::worker::{self, Scope};
 
 /// How long connecting to the control plane may take, if its cluster does not say.
@@ -67,18 +71,19 @@ pub enum StartError {
 
 /// Runs the proxy to its end.
 pub fn run(options: Options) -> ExitCode {
-    let filter = match options.log_filter() {
-        Ok(filter) => filter,
+    let parts = options.component_log_level.as_deref().unwrap_or_default();
+    let (levels, filter) = match LogLevels::new(&options.log_level, parts) {
+        Ok(levels) => levels,
         Err(wrong) => {
-            eprintln!("{wrong}");
+            eprintln!("error: {wrong}");
             return ExitCode::FAILURE;
         }
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr);
-    if subscriber.try_init().is_err() {
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    if tracing_subscriber::registry().with(filter).with(log).try_init().is_err() {
         eprintln!("there is a logger already");
     }
-    match start(&options) {
+    match start(&options, levels) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error initializing configuration: {error}");
@@ -87,25 +92,21 @@ pub fn run(options: Options) -> ExitCode {
     }
 }
 
-fn start(options: &Options) -> Result<(), StartError> {
-    let bootstrap = read(options)?;
+fn start(options: &Options, levels: LogLevels) -> Result<(), StartError> {
+    let started = Instant::now();
+    let bootstrap = configuration::read(options)?;
+    let settings = ostro_engine::Bootstrap::compile(bootstrap.clone())
+        .map_err(|refusal| StartError::Invalid(refusal.to_string()))?;
+    for notice in &settings.notices {
+        tracing::warn!("{notice}");
+    }
     if options.mode != Mode::Serve {
         check(&bootstrap)?;
         println!("configuration OK");
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, serve(options, bootstrap))
-}
-
-fn read(options: &Options) -> Result<Bootstrap, StartError> {
-    let text = match (&options.config_path, &options.config_yaml) {
-        (Some(path), _) => std::fs::read_to_string(path)
-            .map_err(|error| StartError::Unreadable { path: path.display().to_string(), error })?,
-        (None, Some(text)) => text.clone(),
-        (None, None) => return Err(StartError::NoConfiguration),
-    };
-    ostro_envoy_json::from_json(&text).map_err(|error| StartError::Invalid(error.to_string()))
+    LocalSet::new().block_on(&runtime, serve(options, bootstrap, settings, levels, started))
 }
 
 /// Compiles what is in the bootstrap.
@@ -121,7 +122,13 @@ fn check(bootstrap: &Bootstrap) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn serve(options: &Options, mut bootstrap: Bootstrap) -> Result<(), StartError> {
+async fn serve(
+    options: &Options,
+    mut bootstrap: Bootstrap,
+    settings: ostro_engine::Bootstrap,
+    levels: LogLevels,
+    started: Instant,
+) -> Result<(), StartError> {
     let shared = Arc::new(Shared::new(Stats::default(), Logs::default(), own_ip()));
     let cores = || std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
     let count = options.concurrency.filter(|count| *count > 0).unwrap_or_else(cores).min(WORKERS_MAX);
@@ -132,28 +139,25 @@ async fn serve(options: &Options, mut bootstrap: Bootstrap) -> Result<(), StartE
     let resolver = Resolver::system(None)?;
     let control = Control::new(Arc::clone(&shared), workers, resolver.clone(), options.drain_time());
     let control = Rc::new(RefCell::new(control));
-    let phase = Rc::new(Cell::new(Phase::Clusters));
-    let heard = Rc::clone(&phase);
-    let resources = Resources::new(Rc::clone(&control), Box::new(move |phase| heard.set(phase)));
+    let resources = Resources::new(Rc::clone(&control), Box::new(|_| {}));
     let node = node(options, &mut bootstrap);
     let mut store = Store::new(resources, wildcards(&bootstrap)?);
     add_static(&mut store, &bootstrap)?;
     let ads = ads(&bootstrap, node, resolver)?;
     let handle = ostro_xds_client::Handle::new();
-    let _ = phase;
-    if let Some(at) = admin_address(&bootstrap)? {
-        let listener = std::net::TcpListener::bind(at)?;
-        let actual = listener.local_addr()?;
-        tokio::task::spawn_local(crate::admin_stub::run(listener, Rc::clone(&control)));
-        if let Some(path) = &options.admin_address_path {
-            write_address(path, actual)?;
-        }
-    }
+    let records = store.records();
+    let (proxy, mut orders) =
+        Proxy::new(Arc::clone(&shared), records, bootstrap.encode_to_vec().into(), count);
+    let admin = admin(options, &shared, settings, proxy, levels, started)?;
     tokio::select! {
         never = ostro_xds_client::run(&mut store, ads, None, &handle) => match never {},
         () = chores(&shared) => {}
+        () = orders.obey(&control, options.drain_time()) => {}
         ended = end(options, &shared, &control) => ended?,
     }
+    // Whoever waits for an answer of ours gets none.
+    drop(orders);
+    drop(admin);
     control.borrow_mut().stop();
     shared.logs.shutdown();
     Ok(())
@@ -206,7 +210,9 @@ fn add_static(store: &mut Store<Resources>, bootstrap: &Bootstrap) -> Result<(),
         store.add_static(Kind::CLUSTER, cluster.encode_to_vec().into(), now).map_err(StartError::Invalid)?;
     }
     for listener in &resources.listeners {
-        store.add_static(Kind::LISTENER, listener.encode_to_vec().into(), now).map_err(StartError::Invalid)?;
+        store
+            .add_static(Kind::LISTENER, listener.encode_to_vec().into(), now)
+            .map_err(StartError::Invalid)?;
     }
     Ok(())
 }
@@ -218,14 +224,20 @@ fn ads(bootstrap: &Bootstrap, node: Node, resolver: Resolver) -> Result<Option<A
     let dialect = match config.api_type() {
         ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc => Dialects::Delta,
         ApiType::Grpc | ApiType::AggregatedGrpc => Dialects::World,
-        other => return Err(StartError::Invalid(format!("not supported: ads_config.api_type {}", other.as_str_name()))),
+        other => {
+            return Err(StartError::Invalid(format!(
+                "not supported: ads_config.api_type {}",
+                other.as_str_name()
+            )));
+        }
     };
     let service = config.grpc_services.first().and_then(|service| service.target_specifier.as_ref());
     let Some(TargetSpecifier::EnvoyGrpc(grpc)) = service else {
         return Err(StartError::Invalid("not supported: an ads_config without envoy_grpc".to_owned()));
     };
     let (targets, timeout) = targets(bootstrap, &grpc.cluster_name)?;
-    let authority = if grpc.authority.is_empty() { grpc.cluster_name.clone() } else { grpc.authority.clone() };
+    let authority =
+        if grpc.authority.is_empty() { grpc.cluster_name.clone() } else { grpc.authority.clone() };
     let dial = PlainDial::new(targets, Arc::new(resolver), ConnectOptions::default(), timeout);
     let mut ads = Ads::new(node, dialect, Arc::new(dial), fastrand::u64(..));
     ads.authority = authority;
@@ -234,8 +246,10 @@ fn ads(bootstrap: &Bootstrap, node: Node, resolver: Resolver) -> Result<Option<A
 
 /// Where a static cluster's endpoints are.
 fn targets(bootstrap: &Bootstrap, name: &str) -> Result<(Vec<Target>, Duration), StartError> {
-    let clusters = bootstrap.static_resources.as_ref().map(|resources| &resources.clusters[..]).unwrap_or_default();
-    let unknown = || StartError::Invalid(format!("ads_config names cluster {name}, which is not in static_resources"));
+    let clusters =
+        bootstrap.static_resources.as_ref().map(|resources| &resources.clusters[..]).unwrap_or_default();
+    let unknown =
+        || StartError::Invalid(format!("ads_config names cluster {name}, which is not in static_resources"));
     let cluster = clusters.iter().find(|cluster| cluster.name == name).ok_or_else(unknown)?;
     let localities = cluster.load_assignment.iter().flat_map(|assignment| &assignment.endpoints);
     let endpoints = localities.flat_map(|locality| &locality.lb_endpoints);
@@ -277,16 +291,47 @@ async fn chores(shared: &Shared) {
     }
 }
 
-/// Where the admin interface listens, if it does.
-fn admin_address(bootstrap: &Bootstrap) -> Result<Option<SocketAddr>, StartError> {
-    let address = bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref());
-    let Some(address) = address else { return Ok(None) };
-    ostro_engine::socket_address(address).map(|(address, _)| Some(address)).map_err(|refusal| StartError::Invalid(refusal.to_string()))
+/// Starts the admin interface, if there is to be one.
+fn admin(
+    options: &Options,
+    shared: &Arc<Shared>,
+    settings: ostro_engine::Bootstrap,
+    proxy: Proxy,
+    levels: LogLevels,
+    started: Instant,
+) -> Result<Option<AdminHandle>, StartError> {
+    let Some(admin) = settings.admin else { return Ok(None) };
+    let listener = std::net::TcpListener::bind(admin.address)?;
+    let handle = crate::admin::serve(
+        listener,
+        Arc::new(Admin {
+            command_line: crate::admin::command_line(options, proxy.concurrency()),
+            subject: Arc::new(proxy),
+            stats: shared.stats.clone(),
+            tags: Tags::new(&settings.stats).map_err(|error| StartError::Invalid(error.to_string()))?,
+            buckets: Buckets::new(&settings.stats),
+            matcher: settings.stats.matcher,
+            logs: shared.logs.clone(),
+            levels,
+            runtime: settings.runtime,
+            started,
+            settings: admin,
+        }),
+    )?;
+    if let Some(path) = &options.admin_address_path {
+        write_address(path, handle.address())?;
+    }
+    Ok(Some(handle))
 }
 
 /// Writes the admin interface's address where launchers look for it.
 fn write_address(path: &std::path::Path, address: SocketAddr) -> std::io::Result<()> {
-    std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path)?.write_all(address.to_string().as_bytes())
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?
+        .write_all(address.to_string().as_bytes())
 }
 
 /// Waits for a signal, then lets what is under way end; a second signal ends it.

@@ -1,7 +1,7 @@
 //! The cells that are counted in. Each is written by one thread.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64, Ordering};
 
 /// A number that grows.
 #[derive(Debug, Default)]
@@ -77,46 +77,101 @@ impl Drop for GaugeGuard<'_> {
     }
 }
 
-/// Counts by HTTP status.
+/// Counts by HTTP status. A scope sees a few of them: they are kept in the order in which they came.
 #[derive(Debug, Default)]
-pub(crate) struct Codes(OnceLock<Box<[Counter; Codes::COUNT]>>);
+pub(crate) struct Codes {
+    slots: [Slot; Codes::SLOTS],
+    /// When these are full.
+    more: OnceLock<Box<Codes>>,
+}
+
+/// Count of one status; 0: none yet.
+#[derive(Debug, Default)]
+struct Slot {
+    status: AtomicU16,
+    count: Counter,
+}
 
 impl Codes {
-    const FIRST: u16 = 100;
-    const COUNT: usize = 500;
+    const SLOTS: usize = 6;
 
-    /// One more of a status.
+    /// One more of a status. Numbers that are no statuses are passed over; that bounds how many there are.
     pub fn inc(&self, status: u16) {
-        let counters = self.0.get_or_init(|| Box::new(std::array::from_fn(|_| Counter::default())));
-        let place = status.checked_sub(Codes::FIRST).map(usize::from);
-        if let Some(counter) = place.and_then(|place| counters.get(place)) {
-            counter.inc();
+        if !(100..600).contains(&status) {
+            return;
         }
+        for slot in &self.slots {
+            match slot.status.load(Ordering::Relaxed) {
+                0 => {
+                    slot.count.inc();
+                    // Who reads the status reads the count.
+                    return slot.status.store(status, Ordering::Release);
+                }
+                known if known == status => return slot.count.inc(),
+                _ => {}
+            }
+        }
+        self.more.get_or_init(Box::default).inc(status);
     }
 
-    /// Statuses that have been seen, with how often.
-    pub fn seen(&self) -> impl Iterator<Item = (u16, u64)> {
-        let counters = self.0.get().into_iter().flat_map(|counters| counters.iter());
-        (Codes::FIRST..).zip(counters).map(|(status, counter)| (status, counter.get())).filter(|(_, n)| *n > 0)
+    /// Statuses that have been seen, with how often; in order.
+    pub fn seen(&self) -> Vec<(u16, u64)> {
+        let mut all = Vec::new();
+        self.each(&mut |slot| {
+            let status = slot.status.load(Ordering::Acquire);
+            if status > 0 {
+                all.push((status, slot.count.get()));
+            }
+        });
+        all.sort_unstable();
+        all
+    }
+
+    /// From here on it counts from nothing.
+    pub fn reset(&self) {
+        self.each(&mut |slot| slot.count.reset());
+    }
+
+    fn each(&self, tell: &mut dyn FnMut(&Slot)) {
+        self.slots.iter().for_each(&mut *tell);
+        if let Some(more) = self.more.get() {
+            more.each(tell);
+        }
     }
 }
 
-/// How often which values came. Values are kept to two significant digits.
+/// Counts of values with one power of ten.
+type Decade = [Counter; 90];
+
+/// How often which values came. Values are kept to two significant digits. What no value has needed takes no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
-    buckets: OnceLock<Box<[AtomicU32; Histogram::BUCKETS]>>,
+    /// 0 to 9.
+    small: OnceLock<Box<[Counter; 10]>>,
+    /// 10 to 99, and each further power of ten; the last holds what is larger, too.
+    decades: [OnceLock<Box<Decade>>; Histogram::DECADES],
     sum: Counter,
 }
 
 impl Histogram {
-    /// Zero; 1 to 9; then 90 for each power of ten up to 10^11.
-    const BUCKETS: usize = 10 + 90 * 10;
+    const DECADES: usize = 9;
+    const BUCKETS: usize = 10 + 90 * Histogram::DECADES;
 
     /// One value.
     pub fn record(&self, value: u64) {
-        let buckets = self.buckets.get_or_init(|| Box::new(std::array::from_fn(|_| AtomicU32::new(0))));
-        if let Some(bucket) = buckets.get(Histogram::place(value)) {
-            bucket.store(bucket.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        let place = Histogram::place(value);
+        let counter = match place.checked_sub(10) {
+            None => {
+                self.small.get_or_init(|| Box::new(std::array::from_fn(|_| Counter::default()))).get(place)
+            }
+            Some(place) => self
+                .decades
+                .get(place / 90)
+                .map(|decade| decade.get_or_init(|| Box::new(std::array::from_fn(|_| Counter::default()))))
+                .and_then(|decade| decade.get(place % 90)),
+        };
+        if let Some(counter) = counter {
+            counter.inc();
         }
         self.sum.add(value);
     }
@@ -126,11 +181,15 @@ impl Histogram {
         self.sum.get()
     }
 
-    /// Values that have come (the least of each bucket), with how often.
+    /// Values that have come (the least of each bucket), with how often; in order.
     pub fn seen(&self) -> impl Iterator<Item = (u64, u64)> {
-        let buckets = self.buckets.get().into_iter().flat_map(|buckets| buckets.iter());
-        let counts = buckets.map(|bucket| u64::from(bucket.load(Ordering::Relaxed))).enumerate();
-        counts.filter(|(_, count)| *count > 0).map(|(place, count)| (Histogram::least(place), count))
+        let small = self.small.get().into_iter().flat_map(|counters| counters.iter().enumerate());
+        let decades = self.decades.iter().enumerate().filter_map(|(at, decade)| Some((at, decade.get()?)));
+        let large = decades.flat_map(|(at, counters)| {
+            counters.iter().enumerate().map(move |(place, counter)| (10 + at * 90 + place, counter))
+        });
+        let counts = small.chain(large).map(|(place, counter)| (Histogram::least(place), counter.get()));
+        counts.filter(|(_, count)| *count > 0)
     }
 
     fn place(value: u64) -> usize {
@@ -176,7 +235,11 @@ mod tests {
         codes.inc(503);
         codes.inc(99);
         codes.inc(700);
-        assert_eq!(codes.seen().collect::<Vec<_>>(), [(503, 2)]);
+        assert_eq!(codes.seen(), [(503, 2)]);
+        (100..600).for_each(|status| codes.inc(status));
+        assert_eq!((codes.seen().len(), codes.seen()[403]), (500, (503, 3)));
+        codes.reset();
+        assert!(codes.seen().iter().all(|(_, count)| *count == 0));
         let gauge = Gauge::default();
         drop(gauge.enter());
         assert_eq!(gauge.get(), 0);

@@ -61,18 +61,35 @@ family! {
         upstream_rq_5xx: Counter,
         upstream_rq: Codes = "upstream_rq_",
         upstream_rq_time: Histogram,
+        upstream_rq_per_cx: Histogram,
         internal_upstream_rq: Codes = "internal.upstream_rq_",
+        internal_upstream_rq_time: Histogram = "internal.upstream_rq_time",
         external_upstream_rq: Codes = "external.upstream_rq_",
+        external_upstream_rq_time: Histogram = "external.upstream_rq_time",
+        upstream_flow_control_paused_reading_total: Counter,
+        upstream_flow_control_resumed_reading_total: Counter,
+        upstream_flow_control_backed_up_total: Counter,
+        upstream_flow_control_drained_total: Counter,
+        upstream_internal_redirect_failed_total: Zero,
+        upstream_internal_redirect_succeeded_total: Zero,
+        upstream_rq_active_overflow: Zero,
+        upstream_rq_rx_reset_no_error: Counter,
+        upstream_cx_http3_total: Zero,
+        bind_errors: Counter,
+        retry_or_shadow_abandoned: Counter,
+        original_dst_host_invalid: Counter,
+        lb_healthy_panic: Counter,
+        lb_zone_routing_all_directly: Zero,
+        lb_zone_routing_cross_zone: Zero,
+        lb_zone_routing_sampled: Zero,
+        assignment_stale: Counter,
+        assignment_timeout_received: Counter,
         update_attempt: Counter,
         update_success: Counter,
         update_failure: Counter,
         update_empty: Counter,
         update_no_rebuild: Counter,
         membership_change: Counter,
-        membership_total: Gauge,
-        membership_healthy: Gauge,
-        membership_degraded: Gauge,
-        membership_excluded: Gauge,
     }
 }
 
@@ -123,12 +140,35 @@ family! {
         rq_total: Counter,
         rq_reset_after_downstream_response_started: Counter,
         rs_too_large: Counter,
+        downstream_cx_delayed_close_timeout: Counter,
+        downstream_cx_destroy_active_rq: Counter,
+        downstream_cx_destroy_local_active_rq: Counter,
+        downstream_cx_destroy_remote_active_rq: Counter,
+        downstream_cx_http1_soft_drain: Zero,
+        downstream_cx_http3_total: Zero,
+        downstream_cx_overload_disable_keepalive: Zero,
+        downstream_cx_rx_bytes_buffered: Gauge,
+        downstream_cx_tx_bytes_buffered: Gauge,
+        downstream_cx_ssl_total: Counter,
+        downstream_cx_ssl_active: Gauge,
+        downstream_flow_control_paused_reading_total: Counter,
+        downstream_flow_control_resumed_reading_total: Counter,
+        downstream_rq_failed_path_normalization: Counter,
+        downstream_rq_http3_total: Zero,
+        downstream_rq_non_relative_path: Counter,
+        downstream_rq_overload_close: Zero,
+        downstream_rq_redirected_with_normalized_path: Counter,
+        downstream_rq_rejected_via_ip_detection: Zero,
+        downstream_rq_response_before_rq_complete: Counter,
+        downstream_rq_too_many_premature_resets: Counter,
+        downstream_rq_ws_on_non_ws_route: Counter,
+        rq_overload_local_reply: Zero,
     }
 }
 
 family! {
     /// `listener.<address>.`
-    ListenerStats {
+    ListenerStats per thread ["downstream_cx_total", "downstream_cx_active"] {
         downstream_cx_total: Counter,
         downstream_cx_active: Gauge,
         downstream_cx_destroy: Counter,
@@ -142,6 +182,9 @@ family! {
         downstream_listener_filter_remote_close: Counter,
         no_filter_chain_match: Counter,
         downstream_cx_length_ms: Histogram,
+        connections_accepted_per_socket_event: Histogram,
+        extension_config_missing: Zero,
+        network_extension_config_missing: Zero,
     }
 }
 
@@ -156,6 +199,14 @@ family! {
         max_downstream_connection_duration: Counter,
         upstream_flush_total: Counter,
         upstream_flush_active: Gauge,
+        downstream_cx_drain_close: Counter,
+        downstream_cx_overload_close: Zero,
+        downstream_cx_rx_bytes_buffered: Gauge,
+        downstream_cx_tx_bytes_buffered: Gauge,
+        downstream_flow_control_paused_reading_total: Counter,
+        downstream_flow_control_resumed_reading_total: Counter,
+        early_data_received_count_total: Zero,
+        route_delayed_total: Zero,
     }
 }
 
@@ -181,10 +232,12 @@ impl ClusterStats {
             &self.upstream_rq_5xx,
         ];
         class(classes, status);
-        match origin {
-            Origin::Internal => self.internal_upstream_rq.inc(status),
-            Origin::External => self.external_upstream_rq.inc(status),
-        }
+        let (codes, times) = match origin {
+            Origin::Internal => (&self.internal_upstream_rq, &self.internal_upstream_rq_time),
+            Origin::External => (&self.external_upstream_rq, &self.external_upstream_rq_time),
+        };
+        codes.inc(status);
+        times.record(ms);
         self.upstream_rq_time.record(ms);
     }
 }

@@ -8,11 +8,17 @@
 //! histogram's first value.
 
 mod cell;
-mod family;
 mod families;
+mod family;
+mod quantiles;
+mod reading;
 mod registry;
+mod tags;
 
 pub(crate) use cell::{Codes, Counter, Gauge, GaugeGuard, Histogram};
 pub(crate) use families::{ClusterStats, HttpStats, ListenerStats, Origin, TcpStats};
-pub(crate) use family::{Family, Value};
+pub(crate) use family::{Family, Value, Zero};
+pub(crate) use quantiles::{BOUNDS, QUANTILES, Seen};
+pub(crate) use reading::Reading;
 pub(crate) use registry::{Local, Scope, Stats, Thread, Writer};
+pub(crate) use tags::{Tag, Tags};

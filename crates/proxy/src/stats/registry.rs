@@ -34,6 +34,9 @@ pub(crate) struct Stats {
 /// A scope as the registry sees it.
 trait Scrape: Send + Sync {
     fn visit(&self, tell: &mut dyn FnMut(Thread, &str, Value));
+    fn is_used(&self) -> bool;
+    fn reset(&self);
+    fn per_thread(&self) -> &'static [&'static str];
     fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync>;
 }
 
@@ -51,6 +54,19 @@ impl<F: Family> Scrape for Blocks<F> {
         for (thread, block) in blocks.iter() {
             block.visit(&mut |name, value| tell(*thread, name, value));
         }
+    }
+
+    fn is_used(&self) -> bool {
+        !self.blocks.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn reset(&self) {
+        let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        blocks.iter().for_each(|(_, block)| block.reset());
+    }
+
+    fn per_thread(&self) -> &'static [&'static str] {
+        F::PER_THREAD
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync> {
@@ -145,32 +161,35 @@ impl Stats {
         self.scope(&format!("listener.{name}."))
     }
 
-    /// Tells every cell of every thread by its whole name, scopes in order. Scopes that nobody has any more are forgotten.
-    pub fn visit(&self, tell: &mut dyn FnMut(&str, Thread, &str, Value)) {
-        let scopes: Vec<(String, Arc<dyn Scrape>)> = {
-            let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-            scopes.retain(|_, scope| scope.strong_count() > 0);
-            scopes.iter().filter_map(|(prefix, scope)| Some((prefix.clone(), scope.upgrade()?))).collect()
-        };
-        for (prefix, scope) in scopes {
-            scope.visit(&mut |thread, name, value| tell(&prefix, thread, name, value));
+    /// Tells every cell of every thread, scopes in order: prefix of the scope, name, value. Some cells are told by thread, too
+    /// (`worker_0.`). `used`: only scopes that some thread has counted in.
+    pub(super) fn scrape(&self, used: bool, tell: &mut dyn FnMut(&str, &str, Value)) {
+        for (prefix, scope) in self.scopes().into_iter().filter(|(_, scope)| !used || scope.is_used()) {
+            let per_thread = scope.per_thread();
+            let is_used = scope.is_used();
+            scope.visit(&mut |thread, name, value| {
+                if is_used && per_thread.contains(&name) {
+                    let of = match thread {
+                        Thread::Main => "main_thread".to_owned(),
+                        Thread::Worker(index) => format!("worker_{index}"),
+                    };
+                    tell(&prefix, &format!("{of}.{name}"), value.clone());
+                }
+                tell(&prefix, name, value);
+            });
         }
     }
 
-    /// A counter or gauge over all threads, by its whole name.
-    pub fn number(&self, name: &str) -> Option<i64> {
-        let mut sum = None;
-        self.visit(&mut |prefix, _, cell, value| {
-            if name.strip_prefix(prefix) == Some(cell) {
-                let value = match value {
-                    Value::Counter(value) => i64::try_from(value).unwrap_or(i64::MAX),
-                    Value::Gauge(value) => value,
-                    Value::Histogram(..) => return,
-                };
-                sum = Some(sum.unwrap_or(0) + value);
-            }
-        });
-        sum
+    /// Sets all that grows back to nothing. What is counted meanwhile may be lost.
+    pub fn reset_counters(&self) {
+        self.scopes().iter().for_each(|(_, scope)| scope.reset());
+    }
+
+    /// All scopes, in order. Those that nobody has any more are forgotten.
+    fn scopes(&self) -> Vec<(String, Arc<dyn Scrape>)> {
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        scopes.retain(|_, scope| scope.strong_count() > 0);
+        scopes.iter().filter_map(|(prefix, scope)| Some((prefix.clone(), scope.upgrade()?))).collect()
     }
 }
 
@@ -179,12 +198,24 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
 
     use super::*;
+    use crate::stats::Reading;
+
+    /// A counter over all threads, by its whole name.
+    fn count(stats: &Stats, name: &str) -> Option<u64> {
+        let mut found = None;
+        stats.read(false, &mut |known, reading| {
+            if let (true, Reading::Counter(value)) = (known == name, reading) {
+                found = Some(value);
+            }
+        });
+        found
+    }
 
     #[test]
     fn threads_count_apart_and_are_read_together() {
         let stats = Stats::default();
         let scope = stats.cluster("a");
-        assert_eq!(stats.number("cluster.a.upstream_rq_total"), Some(0));
+        assert_eq!(count(&stats, "cluster.a.upstream_rq_total"), Some(0));
         let threads = [Thread::Worker(0), Thread::Worker(1)].map(|thread| {
             let (stats, scope) = (stats.clone(), scope.clone());
             std::thread::spawn(move || {
@@ -193,8 +224,24 @@ mod tests {
             })
         });
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(stats.number("cluster.a.upstream_rq_total"), Some(2000));
-        assert_eq!(stats.number("cluster.b.upstream_rq_total"), None);
+        assert_eq!(count(&stats, "cluster.a.upstream_rq_total"), Some(2000));
+        assert_eq!(count(&stats, "cluster.b.upstream_rq_total"), None);
+    }
+
+    #[test]
+    fn some_cells_are_told_by_thread_and_some_scopes_not_at_all() {
+        let stats = Stats::default();
+        let idle = stats.listener("idle");
+        let local = stats.listener("127.0.0.1_80").on(&stats.writer(Thread::Worker(1)));
+        local.downstream_cx_total.inc();
+        assert_eq!(count(&stats, "listener.127.0.0.1_80.downstream_cx_total"), Some(1));
+        assert_eq!(count(&stats, "listener.127.0.0.1_80.worker_1.downstream_cx_total"), Some(1));
+        let mut names = Vec::new();
+        stats.read(true, &mut |name, _| names.push(name.to_owned()));
+        assert!(names.is_sorted() && !names.iter().any(|name| name.contains("idle")), "{names:?}");
+        stats.reset_counters();
+        assert_eq!(count(&stats, "listener.127.0.0.1_80.downstream_cx_total"), Some(0));
+        drop(idle);
     }
 
     #[test]
@@ -204,8 +251,8 @@ mod tests {
         let local = stats.http("x").on(&writer);
         local.answered(204);
         stats.http("x").on(&writer).answered(200);
-        assert_eq!(stats.number("http.x.downstream_rq_2xx"), Some(2));
+        assert_eq!(count(&stats, "http.x.downstream_rq_2xx"), Some(2));
         drop(local);
-        assert_eq!(stats.number("http.x.downstream_rq_2xx"), None);
+        assert_eq!(count(&stats, "http.x.downstream_rq_2xx"), None);
     }
 }
