@@ -10,10 +10,15 @@ use std::thread;
 /// Flags as the injector writes them.
 const SIDECAR: &str = "-p 15001 -z 15006 -u 1337 -m REDIRECT -i * -b * -d 15090,15021,15020";
 
+/// Runs `ostro` in the calling thread's namespace.
+fn ostro(arguments: &str) -> Output {
+    let arguments = arguments.split(' ').filter(|argument| !argument.is_empty());
+    Command::new(env!("CARGO_BIN_EXE_ostro")).args(arguments).output().unwrap()
+}
+
 /// Runs `ostro capture` in the calling thread's namespace.
 fn capture(arguments: &str) -> Output {
-    let arguments = arguments.split(' ').filter(|argument| !argument.is_empty());
-    Command::new(env!("CARGO_BIN_EXE_ostro")).arg("capture").args(arguments).output().unwrap()
+    ostro(&format!("capture {arguments}"))
 }
 
 /// What it printed, if it ended with this status.
@@ -65,6 +70,48 @@ fn it_stands_where_istios_init_and_validation_containers_stood() {
         printed(&validation, 0);
         printed(&format!("apply {SIDECAR} --cleanup-only"), 0);
         printed(&validation, 126);
+    });
+}
+
+/// Flags of Istio's program, short and long, each with a value; and those that are switches.
+const FLAGS: &str = "-p --envoy-port 15001; -z --inbound-capture-port 15006; -e --inbound-tunnel-port 15008; \
+     -u --proxy-uid 1337; -g --proxy-gid 1337; -m --istio-inbound-interception-mode TPROXY; \
+     -b --istio-inbound-ports 80,81; -d --istio-local-exclude-ports 15020; -c --istio-exclude-interfaces eth1; \
+     -i --istio-service-cidr 10.0.0.0/8; -x --istio-service-exclude-cidr 10.1.0.0/16; -q --istio-outbound-ports 31000; \
+     -o --istio-local-outbound-ports-exclude 25; -k --kube-virt-interfaces tap0; -t --istio-inbound-tproxy-mark 1337; \
+     -r --istio-inbound-tproxy-route-table 133; --iptables-probe-port 15002; --probe-timeout 5s; \
+     --network-namespace /proc/self/ns/net; --force-iptables-binary nft";
+const SWITCHES: &str = "-n --dry-run --skip-rule-apply --run-validation --redirect-dns --drop-invalid --dual-stack \
+     --capture-all-dns --cni-mode --reconcile --cleanup-only --force-apply --native-nftables";
+
+#[test]
+fn every_flag_of_istios_program_is_understood() {
+    in_namespace(|| {
+        for flag in FLAGS.split(';').map(str::trim) {
+            let (names, value) = flag.rsplit_once(' ').unwrap();
+            for name in names.split(' ') {
+                printed(&format!("apply -n {name} {value}"), 0);
+                printed(&format!("apply -n {name}={value}"), 0);
+            }
+        }
+        for name in SWITCHES.split(' ').filter(|name| !name.is_empty()) {
+            // Validation finds no rules, which has a status of its own.
+            let status = if name == "--run-validation" { 126 } else { 0 };
+            printed(&format!("apply --skip-rule-apply {name}"), status);
+        }
+        assert!(printed("apply -b 80 --redirect-dns --capture-all-dns -n", 0).contains("15053"));
+        assert!(printed("apply -b 80 -k tap0 -i 10.0.0.0/8 -n", 0).contains("tap0"));
+    });
+}
+
+#[test]
+fn the_init_containers_own_arguments_work_as_they_are() {
+    in_namespace(|| {
+        let output = ostro(&format!("istio-iptables {SIDECAR} --log_output_level=default:info"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(printed(&format!("check {SIDECAR}"), 0), "18 rules: in force\n");
+        let help = String::from_utf8(ostro("--help").stdout).unwrap();
+        assert!(!help.contains("istio-iptables"), "{help}");
     });
 }
 

@@ -37,6 +37,10 @@ pub enum Command {
     Validate(validate::Args),
     /// Shows, sets, checks and removes the rules that turn a pod's traffic to its proxy.
     Capture(Box<capture::Args>),
+    // As the injector calls the program of Istio's init container, with its name first.
+    /// As `capture apply`.
+    #[command(name = "istio-iptables", hide = true, args_override_self = true)]
+    IstioIptables(Box<capture::Apply>),
     /// Walks through routing, faults and retries on a mesh of this machine.
     Demo(demo::Args),
     /// Runs a whole mesh on this machine, from files.
@@ -77,6 +81,7 @@ impl Command {
             Command::Doctor(args) => args.run(),
             Command::Validate(args) => args.run(),
             Command::Capture(args) => args.run(),
+            Command::IstioIptables(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Up(args) => args.run(),
             Command::Run(args) => args.run(),

@@ -37,9 +37,12 @@ macro_rules! tests {
 use tests;
 
 families!(
+    access_log,
     chunked,
+    filters,
     head_method,
     header_limits,
+    headers,
     interim,
     keep_alive,
     limits,
@@ -49,9 +52,11 @@ families!(
     refusals_h2_upstream,
     refusals_upstream,
     retry,
+    routing,
     tcp,
     timeouts,
     trailers,
+    upgrades,
     vanish,
 );
 

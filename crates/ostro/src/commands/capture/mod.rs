@@ -66,8 +66,9 @@ struct How {
     json: bool,
 }
 
+/// Options of `ostro capture apply`, and of Istio's `istio-iptables`.
 #[derive(clap::Args, Debug)]
-struct Apply {
+pub struct Apply {
     #[command(flatten)]
     rules: Rules,
     /// Only show them (as `plan`).
@@ -134,7 +135,8 @@ impl Args {
 }
 
 impl Apply {
-    fn run(self) -> Outcome {
+    /// Brings the rules into force, or what else was asked for.
+    pub fn run(self) -> Outcome {
         let (backend, json) = (self.rules.how.backend, self.rules.how.json);
         if self.cleanup_only {
             enter(self.rules.flags.network_namespace.as_deref())?;

@@ -90,6 +90,13 @@ impl Logs {
                 if line == LAST {
                     return;
                 }
+                if let Ok(json) = serde_json::from_str::<serde_json::Value>(&line) {
+                    let name = json["case"].as_str().unwrap_or_default().to_owned();
+                    let mut lines = filled.lines.lock().unwrap();
+                    lines.entry(name).or_default().push_back(Line(vec![line]));
+                    filled.more.notify_all();
+                    continue;
+                }
                 let mut fields = line.split('\t').map(str::to_owned);
                 let name = fields.next().unwrap_or_default();
                 let mut lines = filled.lines.lock().unwrap();

@@ -28,6 +28,10 @@ pub struct Site {
     pub format: Option<String>,
     /// Replaces the text format by this `log_format`; its lines do not reach the case unless they begin with its name.
     pub log_format: Option<Value>,
+    /// Which requests are logged.
+    pub log_filter: Option<Value>,
+    /// Configuration of the router.
+    pub router: Value,
     /// Sockets that must stay as they are: bound but deaf, or full.
     kept: Vec<Kept>,
 }
@@ -130,6 +134,8 @@ impl Site {
             tcp: None,
             format: None,
             log_format: None,
+            log_filter: None,
+            router: json!({"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}),
             kept: Vec::new(),
         }
     }
@@ -252,14 +258,18 @@ impl Site {
             .log_format
             .clone()
             .unwrap_or_else(|| json!({"text_format_source": {"inline_string": format}}));
-        json!([{
+        let mut log = json!({
             "name": "envoy.access_loggers.file",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
                 "path": logs,
                 "log_format": format,
             },
-        }])
+        });
+        if let Some(filter) = &self.log_filter {
+            log["filter"] = filter.clone();
+        }
+        json!([log])
     }
 
     fn network_filter(&self, logs: &Path) -> Value {
@@ -285,10 +295,7 @@ impl Site {
         }
         hcm["route_config"]["virtual_hosts"] = json!([host]);
         let mut filters = self.filters.clone();
-        filters.push(json!({
-            "name": "envoy.filters.http.router",
-            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-        }));
+        filters.push(json!({"name": "envoy.filters.http.router", "typed_config": self.router}));
         hcm["http_filters"] = filters.into();
         json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": hcm})
     }
