@@ -145,6 +145,8 @@ impl CorsPolicy {
             (ACCESS_CONTROL_ALLOW_METHODS, &self.methods),
             (ACCESS_CONTROL_ALLOW_HEADERS, &self.headers),
             (ACCESS_CONTROL_MAX_AGE, &self.max_age),
+            // Envoy adds it to replies of its own, too.
+            (ACCESS_CONTROL_EXPOSE_HEADERS, &self.exposed),
         ];
         for (name, value) in lists {
             if let Some(value) = value {

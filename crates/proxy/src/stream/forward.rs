@@ -336,11 +336,17 @@ impl Stream<'_> {
             progress.is_request_sent = false;
         }
         self.respond(passing.client, head.status, head.headers, follows);
+        let is_upgrade = is_tunnel && matches!(lease.carrier, Carrier::Http1(_));
         if follows != Follows::Nothing {
             let event = poll_fn(|cx| passing.poll_rest(&mut lease.carrier, &mut progress, cx)).await;
             if !matches!(event, Event::Done) {
                 self.cut(passing, way, event);
                 return Tried::Over(End::Over);
+            }
+            if is_upgrade {
+                // The upstream's end is how such a connection ends; Envoy calls it that.
+                self.info.flags.set(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
+                self.detail("upstream_reset_after_response_started{connection_termination}");
             }
         }
         lease.give_back(&way.cluster, host, progress.is_request_sent);

@@ -231,6 +231,10 @@ fn responses() -> Vec<Case> {
                 x.see_log()
             },
             "503, log 503 UR upstream_reset_before_response_started",
+        )
+        .ours(
+            "502, log 502 UPE upstream_reset_before_response_started",
+            "ours answers the same whichever HTTP the upstream speaks: Envoy says 502 UPE of HTTP/1",
         ),
     ]
 }

@@ -29,6 +29,10 @@ fn count_open(socket: &TcpListener, stop: &AtomicUsize, most: &AtomicUsize) -> D
         }
         let Some(at) = crate::harness::process::first_readable(&files) else { continue };
         drop(files);
+        if stop.load(Ordering::SeqCst) != 0 {
+            // What woke us at the end is no connection of the proxy's.
+            break;
+        }
         if at == 0 {
             // An end that came before this connection counts before it.
             let mut still = Vec::new();

@@ -283,6 +283,10 @@ fn bad() -> Vec<Case> {
                 x.see_verdict()
             },
             "cut: fin, log 0 DPE",
+        )
+        .ours(
+            "cut: GOAWAY PROTOCOL_ERROR fin, log 0 DPE",
+            "RFC 9113 5.4.1: who closes a connection for an error says so first, where that is possible",
         ),
         case(
             "trailers of HTTP/2 that do not end the stream",
@@ -299,6 +303,10 @@ fn bad() -> Vec<Case> {
                 Ok(())
             },
             "cut: fin",
+        )
+        .ours(
+            "cut: GOAWAY PROTOCOL_ERROR fin",
+            "RFC 9113 5.4.1: who closes a connection for an error says so first, where that is possible",
         ),
     ]
 }

@@ -263,6 +263,10 @@ fn http2() -> Vec<Case> {
                 Ok(())
             },
             ":path=/chat :method=CONNECT :protocol=websocket, 101, upgrade=websocket, 11, world",
+        )
+        .ours(
+            ":method=CONNECT :path=/chat :protocol=websocket, 101, upgrade=websocket, 11, world",
+            "the order of pseudo-headers says nothing (RFC 9113 8.3)",
         ),
         case(
             "extended CONNECT that is not configured",

@@ -129,7 +129,7 @@ fn follow_request(
 ) -> Result<(), String> {
     let table = match &manager.routes {
         Routes::Inline(table) => Arc::clone(table),
-        Routes::Named(name) => {
+        Routes::Named { name, .. } => {
             outcome.note("routeConfig", name);
             world.routes(name).map(Arc::new)?
         }
