@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 use ostro_engine::regex::{self, Matcher};
-use ostro_envoy_json::{Style, any_to_value, wire_to_value, write_value};
+use ostro_envoy_json::{Style, any_to_value, wire_to_value, write_message, write_value};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Body, Out};
@@ -28,6 +28,8 @@ pub(super) struct Part {
     /// It is shown only if it is asked for.
     is_extra: bool,
 }
+
+const BOOTSTRAP: &str = "envoy.config.bootstrap.v3.Bootstrap";
 
 /// In Envoy's order.
 const PARTS: &[Part] = &[
@@ -237,11 +239,11 @@ impl Dump {
         head.insert("@type".to_owned(), json!(type_url(part.message)));
         match part.kind {
             None if part.message == "BootstrapConfigDump" => {
-                let content = bootstrap(self.admin.subject.bootstrap());
-                head.extend(match mask {
-                    Some(mask) => mask.apply(content),
-                    None => content,
-                });
+                let held = self.admin.subject.bootstrap();
+                match mask {
+                    Some(mask) => head.extend(mask.apply(bootstrap(held))),
+                    None => return whole_bootstrap(&head, held, out),
+                }
             }
             Some(kind) if part.is_versioned && shown("version_info") => {
                 let version = self.admin.subject.version(kind);
@@ -313,6 +315,11 @@ impl<'o> Members<'o> {
         Members { out }
     }
 
+    fn member(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.out.text(&format!(",\n   \"{key}\": "));
+        self.out.with(write);
+    }
+
     fn element(&mut self, field: &str, any: &mut bool, element: &Value) {
         if *any {
             self.out.text(",\n    ");
@@ -334,8 +341,21 @@ impl<'o> Members<'o> {
     }
 }
 
+/// The bootstrap's part without a tree of it: with everything static it is the largest of all messages.
+fn whole_bootstrap(head: &Map<String, Value>, held: Held<'_>, out: &mut Out) {
+    let mut members = Members::begin(head, out);
+    members.member("bootstrap", |buffer| {
+        if let Err(error) = write_message(buffer, BOOTSTRAP, held.bytes, Style::Pretty, 3) {
+            tracing::error!(%error, "the bootstrap cannot be shown");
+            buffer.extend_from_slice(b"{}");
+        }
+    });
+    members.member("last_updated", |buffer| write_value(buffer, &moment(held.updated), Style::Pretty, 3));
+    members.end();
+}
+
 fn bootstrap(held: Held<'_>) -> Map<String, Value> {
-    let content = wire_to_value("envoy.config.bootstrap.v3.Bootstrap", held.bytes);
+    let content = wire_to_value(BOOTSTRAP, held.bytes);
     let mut all = Map::new();
     all.insert("bootstrap".to_owned(), content.unwrap_or_default());
     all.insert("last_updated".to_owned(), moment(held.updated));

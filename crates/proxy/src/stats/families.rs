@@ -144,7 +144,7 @@ family! {
         downstream_cx_destroy_active_rq: Counter,
         downstream_cx_destroy_local_active_rq: Counter,
         downstream_cx_destroy_remote_active_rq: Counter,
-        downstream_cx_http1_soft_drain: Zero,
+        downstream_cx_http1_soft_drain: Gauge,
         downstream_cx_http3_total: Zero,
         downstream_cx_overload_disable_keepalive: Zero,
         downstream_cx_rx_bytes_buffered: Gauge,
