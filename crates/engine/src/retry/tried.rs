@@ -1,4 +1,4 @@
-//! Retries.
+//! What was tried for a request before.
 
 use crate::balance::{Host, HostId, Snapshot};
 
