@@ -10,8 +10,12 @@
 //! A request's way: [`RouteTable::decide`] finds the virtual host ([`route::domains`]), then the first
 //! route that matches ([`route::matches`]), and [`Forward::cluster`] picks the destination.
 //!
-//! That the answers are Envoy's is held against Envoy 1.40 itself: `routing_envoy`, `chains_envoy` and `regex_envoy` among the
-//! suites of `testkit`.
+//! A request's host: [`Upstream`] is a cluster with all that workers share of it, a worker's [`Picker`] chooses
+//! ([`balance`]), within limits ([`breakers`]), among those that are well ([`outlier`], [`health_check`]), and again if
+//! it went wrong ([`retry`]).
+//!
+//! That the answers are Envoy's is held against Envoy 1.40 itself: `routing_envoy`, `balancing_envoy`, `chains_envoy` and
+//! `regex_envoy` among the suites of `testkit`.
 //!
 //! Invariants:
 //! * What is configured and not supported is refused by name ([`Refusal`]), never ignored. Messages are taken apart

@@ -188,12 +188,21 @@ fn in_table(places: &[u32], hash: u64, attempt: u32) -> Option<u32> {
     places.get(at as usize).copied()
 }
 
-struct Applicant {
+struct Applicant<'a> {
+    key: &'a str,
     offset: u64,
     skip: u64,
     tries: u64,
     share: f64,
     target: f64,
+}
+
+impl<'a> Applicant<'a> {
+    fn new(key: &'a str, share: f64, size: u64) -> Applicant<'a> {
+        let hash = |seed| xxh64(key.as_bytes(), seed);
+        let skip = hash(1) % (size - 1).max(1) + 1;
+        Applicant { key, offset: hash(0) % size, skip, tries: 0, share, target: 0.0 }
+    }
 }
 
 /// Maglev: hosts take turns to claim the next free place of their own permutation, those of less weight fewer turns.
@@ -203,21 +212,15 @@ fn maglev(shares: &Shares, size: u64, by_hostname: bool) -> Vec<u32> {
         return Vec::new();
     }
     let largest = shares.iter().map(|(_, share)| *share).fold(0.0, f64::max);
-    let applicant = |(host, share): &(Arc<Host>, f64)| {
-        let key = key(host, by_hostname).as_bytes();
-        Applicant {
-            offset: xxh64(key, 0) % size,
-            skip: xxh64(key, 1) % (size - 1).max(1) + 1,
-            tries: 0,
-            share: *share,
-            target: 0.0,
-        }
-    };
-    let mut applicants: Vec<_> = shares.iter().map(applicant).collect();
+    let mut applicants: Vec<_> = (0_u32..)
+        .zip(shares.iter().map(|(host, share)| Applicant::new(key(host, by_hostname), *share, size)))
+        .collect();
+    // By key: whoever lists hosts in another order gets the same table.
+    applicants.sort_by(|(_, a), (_, b)| a.key.cmp(b.key));
     let mut places = vec![FREE; size as usize];
     let mut free = places.len();
     for round in 1_u64.. {
-        for (number, applicant) in (0_u32..).zip(&mut applicants) {
+        for (number, applicant) in &mut applicants {
             if free == 0 {
                 return places;
             }
@@ -230,7 +233,7 @@ fn maglev(shares: &Shares, size: u64, by_hostname: bool) -> Vec<u32> {
                 let at = (applicant.offset + applicant.skip * applicant.tries) % size;
                 applicant.tries += 1;
                 if let Some(place) = places.get_mut(at as usize).filter(|place| **place == FREE) {
-                    *place = number;
+                    *place = *number;
                     free -= 1;
                     break;
                 }

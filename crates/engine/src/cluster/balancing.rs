@@ -143,6 +143,18 @@ pub enum LocalityChoice {
     Weighted,
 }
 
+impl Policy {
+    fn hashes_hostnames(&self) -> bool {
+        match self {
+            Policy::RingHash { hash, .. } | Policy::Maglev { hash, .. } => hash.by_hostname,
+            Policy::RoundRobin(_)
+            | Policy::LeastRequest(_)
+            | Policy::Random
+            | Policy::OriginalDestination => false,
+        }
+    }
+}
+
 impl Balancing {
     pub(super) fn compile(proto: &Proto, discovery: &Discovery) -> Result<Balancing, Refusal> {
         let mut balancing =
@@ -166,6 +178,9 @@ impl Balancing {
         let original = matches!(discovery, Discovery::OriginalDestination(_));
         if original != (balancing.policy == Policy::OriginalDestination) {
             return Err(Refusal::invalid("CLUSTER_PROVIDED goes with ORIGINAL_DST, and nothing else"));
+        }
+        if *discovery == Discovery::Static && balancing.policy.hashes_hostnames() {
+            return Err(Refusal::invalid("use_hostname_for_hashing in a STATIC cluster"));
         }
         Ok(balancing)
     }
