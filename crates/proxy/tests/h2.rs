@@ -689,7 +689,10 @@ async fn exchange(mut stream: Stream, sent: Bytes) {
         loop {
             match stream.poll_body(cx) {
                 Poll::Ready(Ok(Piece::Data(data))) => got.extend_from_slice(&data),
-                Poll::Ready(other) => return Poll::Ready(other.map(|_| ()).unwrap()),
+                Poll::Ready(other) => {
+                    other.unwrap();
+                    return Poll::Ready(());
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }

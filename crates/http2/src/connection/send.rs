@@ -19,15 +19,11 @@ const BLOCKED_BYTES: usize = 16 << 10;
 
 /// Indexes of the static table.
 mod index {
-    pub const AUTHORITY: usize = 1;
-    pub const METHOD: usize = 2;
     pub const METHOD_GET: u8 = 2;
     pub const METHOD_POST: u8 = 3;
-    pub const PATH: usize = 4;
     pub const PATH_ROOT: u8 = 4;
     pub const SCHEME_HTTP: u8 = 6;
     pub const SCHEME_HTTPS: u8 = 7;
-    pub const STATUS: usize = 8;
 }
 
 impl Connection {
@@ -294,7 +290,7 @@ fn request_pseudo(
     match request.method {
         Method::GET => encoder.indexed(index::METHOD_GET, out),
         Method::POST => encoder.indexed(index::METHOD_POST, out),
-        _ => encoder.pseudo(Some(index::METHOD), ":method", request.method.as_str().as_bytes(), out),
+        _ => encoder.pseudo(":method", request.method.as_str().as_bytes(), out),
     }
     let is_tunnel = request.method == Method::CONNECT && protocol.is_none();
     if !is_tunnel {
@@ -307,16 +303,16 @@ fn request_pseudo(
         );
     }
     if !request.authority.is_empty() {
-        encoder.pseudo(Some(index::AUTHORITY), ":authority", request.authority.as_bytes(), out);
+        encoder.pseudo(":authority", request.authority.as_bytes(), out);
     }
     if !is_tunnel {
         match request.path.as_bytes() {
             b"/" => encoder.indexed(index::PATH_ROOT, out),
-            path => encoder.pseudo(Some(index::PATH), ":path", path, out),
+            path => encoder.pseudo(":path", path, out),
         }
     }
     if let Some(protocol) = protocol {
-        encoder.pseudo(None, ":protocol", protocol.as_bytes(), out);
+        encoder.pseudo(":protocol", protocol.as_bytes(), out);
     }
 }
 
@@ -329,7 +325,7 @@ fn response_pseudo(encoder: &mut Encoder, status: StatusCode, out: &mut Vec<u8>)
         400 => 12,
         404 => 13,
         500 => 14,
-        _ => return encoder.pseudo(Some(index::STATUS), ":status", status.as_str().as_bytes(), out),
+        _ => return encoder.pseudo(":status", status.as_str().as_bytes(), out),
     };
     encoder.indexed(index, out);
 }

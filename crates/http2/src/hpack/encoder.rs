@@ -51,6 +51,20 @@ struct Entry {
     name_bytes: usize,
 }
 
+/// A name with its hash.
+#[derive(Clone, Copy)]
+struct Hashed<'a> {
+    text: &'a [u8],
+    hash: u64,
+}
+
+impl<'a> Hashed<'a> {
+    fn new(text: &'a str) -> Hashed<'a> {
+        let text = text.as_bytes();
+        Hashed { text, hash: statics::hash(0, text) }
+    }
+}
+
 impl Entry {
     fn is(&self, name: &[u8], value: &[u8]) -> bool {
         self.text.split_at_checked(self.name_bytes).is_some_and(|(n, v)| n == name && v == value)
@@ -107,41 +121,45 @@ impl Encoder {
 
     /// Appends an ordinary field.
     pub fn field(&mut self, name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
-        let name = name.as_str().as_bytes();
-        let hash = statics::hash(0, name);
-        let index = statics::name_index(name, hash);
-        if value.is_sensitive() || is_secret(index, value) {
-            let index = index.or_else(|| self.name_index(name, hash));
-            self.literal(0x10, 4, index, name, value.as_bytes(), out);
+        let name = Hashed::new(name.as_str());
+        if value.is_sensitive() {
+            let index = self.known(name);
+            self.literal(0x10, 4, index, name.text, value.as_bytes(), out);
         } else {
-            self.put(index, name, hash, value.as_bytes(), out);
+            self.put(name, value.as_bytes(), out);
         }
     }
 
-    /// Appends a pseudo-header whose value is in no static entry; `index` is the first static one of the name, if any.
-    pub fn pseudo(&mut self, index: Option<usize>, name: &'static str, value: &[u8], out: &mut Vec<u8>) {
-        let name = name.as_bytes();
-        self.put(index, name, statics::hash(0, name), value, out);
+    /// Appends a pseudo-header whose value is in no static entry.
+    pub fn pseudo(&mut self, name: &'static str, value: &[u8], out: &mut Vec<u8>) {
+        self.put(Hashed::new(name), value, out);
     }
 
-    fn put(&mut self, known: Option<usize>, name: &[u8], name_hash: u64, value: &[u8], out: &mut Vec<u8>) {
-        let hash = statics::hash(name_hash, value);
-        if let Some(index) = self.index(&self.fields, hash, |entry| entry.is(name, value)) {
+    fn put(&mut self, name: Hashed<'_>, value: &[u8], out: &mut Vec<u8>) {
+        let hash = statics::hash(name.hash, value);
+        // Most fields are in the table: nothing else is looked at before.
+        if let Some(index) = self.index(&self.fields, hash, |entry| entry.is(name.text, value)) {
             integer::write(index, 0x80, 7, out);
             return;
         }
-        let index = known.or_else(|| self.name_index(name, name_hash));
-        let fits = name.len() + value.len() + ENTRY_OVERHEAD <= self.limit / 2;
+        let index = self.known(name);
+        if is_secret(index, value) {
+            self.literal(0x10, 4, index, name.text, value, out);
+            return;
+        }
+        let fits = name.text.len() + value.len() + ENTRY_OVERHEAD <= self.limit / 2;
         if fits && (index.is_none() || self.was_seen(hash)) {
-            self.literal(0x40, 6, index, name, value, out);
-            self.insert(name, value, name_hash, hash);
+            self.literal(0x40, 6, index, name.text, value, out);
+            self.insert(name, value, hash);
         } else {
-            self.literal(0, 4, index, name, value, out);
+            self.literal(0, 4, index, name.text, value, out);
         }
     }
 
-    fn name_index(&self, name: &[u8], hash: u64) -> Option<usize> {
-        self.index(&self.names, hash, |entry| entry.has_name(name))
+    /// The index of a name.
+    fn known(&self, name: Hashed<'_>) -> Option<usize> {
+        statics::name_index(name.text, name.hash)
+            .or_else(|| self.index(&self.names, name.hash, |entry| entry.has_name(name.text)))
     }
 
     /// The index of the entry that a table of numbers has for a hash, if it is there still and is the right one.
@@ -199,7 +217,8 @@ impl Encoder {
         out.extend_from_slice(text);
     }
 
-    fn insert(&mut self, name: &[u8], value: &[u8], name_hash: u64, hash: u64) {
+    fn insert(&mut self, name: Hashed<'_>, value: &[u8], hash: u64) {
+        let Hashed { text: name, hash: name_hash } = name;
         let bytes = name.len() + value.len() + ENTRY_OVERHEAD;
         self.evict(bytes);
         let mut text = Vec::with_capacity(name.len() + value.len());
@@ -226,7 +245,7 @@ impl Encoder {
 }
 
 /// Whether a field of the static table holds what somebody might want to guess, and could.
-fn is_secret(index: Option<usize>, value: &HeaderValue) -> bool {
+fn is_secret(index: Option<usize>, value: &[u8]) -> bool {
     // authorization, cookie, proxy-authorization, set-cookie.
     matches!(index, Some(23 | 32 | 49 | 55)) && value.len() < SECRET_BYTES_MIN
 }

@@ -1,0 +1,106 @@
+//! Whatever comes on a connection, in either role: no panic, the same events however it is cut, no more kept than the
+//! windows allow, and nothing handed out that HTTP/1 could misread.
+#![no_main]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Buf as _, BytesMut};
+use http::{HeaderValue, Method, StatusCode};
+use libfuzzer_sys::fuzz_target;
+use ostro_engine::{Headers, Request};
+use ostro_http2::{Config, Connection, Event, PREFACE};
+
+/// Enough for a few streams, little enough for limits to be reached.
+fn config() -> Arc<Config> {
+    Arc::new(Config {
+        stream_window: 65_535,
+        connection_window: 65_535,
+        max_concurrent_streams: 4,
+        head_bytes: 4096,
+        head_fields: 32,
+        allow_connect: true,
+        ..Config::default()
+    })
+}
+
+fn server() -> Connection {
+    Connection::server(config(), Instant::now())
+}
+
+fn client() -> Connection {
+    let mut client = Connection::client(config(), Instant::now());
+    for method in [Method::GET, Method::HEAD, Method::POST] {
+        let request = Request::new(method, HeaderValue::from_static("a"), HeaderValue::from_static("/"));
+        let _ = client.send_request(&request, None, false);
+    }
+    client
+}
+
+fn check(headers: &Headers) {
+    for (name, value) in headers.iter() {
+        assert!(!name.as_str().bytes().any(|byte| byte.is_ascii_uppercase() || byte <= b' ' || byte == b':'));
+        assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
+        assert!(!matches!(name.as_str(), "connection" | "transfer-encoding" | "upgrade" | "keep-alive"));
+    }
+}
+
+/// What the connection makes of bytes that come in such pieces.
+fn run(mut connection: Connection, bytes: &[u8], piece: usize) -> (Vec<String>, Vec<u8>) {
+    let (mut input, mut said, mut kept, mut written) = (BytesMut::new(), Vec::new(), 0, Vec::new());
+    for piece in bytes.chunks(piece) {
+        input.extend_from_slice(piece);
+        loop {
+            let event = match connection.receive(&mut input) {
+                Ok(None) => break,
+                Ok(Some(event)) => event,
+                Err(error) => {
+                    said.push(error.to_string());
+                    return (said, written);
+                }
+            };
+            said.push(format!("{event:?}"));
+            match event {
+                Event::Request { stream, head, end } => {
+                    check(&head.request.headers);
+                    let target = [head.request.path.as_bytes(), head.request.authority.as_bytes()].concat();
+                    assert!(target.iter().all(u8::is_ascii_graphic));
+                    let _ = connection.send_response(stream, StatusCode::OK, &head.request.headers, end);
+                }
+                Event::Response { head, .. } | Event::Interim { head, .. } => check(&head.headers),
+                Event::Trailers { trailers, .. } => check(&trailers),
+                Event::Data { stream, data, end } => {
+                    kept += data.len();
+                    assert!(kept <= 65_535, "more than the window");
+                    if data.len() % 3 == 0 {
+                        kept -= data.len();
+                        connection.consumed(stream, data.len());
+                    }
+                    let _ = connection.send_data(stream, data, end);
+                }
+                Event::TooLarge { stream, .. } => connection.reset(stream, ostro_http2::ErrorCode::CANCEL),
+                _ => {}
+            }
+        }
+        if input.len() > (1 << 14) + 9 {
+            panic!("a frame that waits although it is whole");
+        }
+    }
+    let output = connection.output();
+    written.extend_from_slice(&output.copy_to_bytes(output.remaining()));
+    (said, written)
+}
+
+fuzz_target!(|input: (u8, u8, Vec<u8>)| {
+    let (kind, piece, bytes) = input;
+    let piece = usize::from(piece) + 1;
+    let hello = [PREFACE.as_slice(), b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0"].concat();
+    let (make, bytes): (fn() -> Connection, Vec<u8>) = match kind % 3 {
+        0 => (server, bytes),
+        1 => (server, [hello, bytes].concat()),
+        _ => (client, [&hello[PREFACE.len()..], &bytes].concat()),
+    };
+    let whole = run(make(), &bytes, usize::MAX);
+    let cut = run(make(), &bytes, piece);
+    assert_eq!(whole, cut);
+});
