@@ -14,6 +14,9 @@ pub enum Severity {
     Error,
 }
 
+/// How [`Complaint::allowed`] begins where it asks instead.
+pub(crate) const DID_YOU_MEAN: &str = "did you mean ";
+
 /// One thing that is wrong. Its `Display` is one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
@@ -52,8 +55,11 @@ impl fmt::Display for Complaint {
             write!(f, "{}: ", self.path)?;
         }
         write!(f, "{}", self.found)?;
-        if !self.allowed.is_empty() {
-            write!(f, "; allowed: {}", self.allowed)?;
+        // A question is no list of what is allowed.
+        match self.allowed.starts_with(DID_YOU_MEAN) {
+            _ if self.allowed.is_empty() => {}
+            true => write!(f, "; {}", self.allowed)?,
+            false => write!(f, "; allowed: {}", self.allowed)?,
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ mod parse;
 mod scalar;
 mod schema;
 pub mod service_entry;
+pub mod similar;
 mod text;
 mod tree;
 mod unenforced;

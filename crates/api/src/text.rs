@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::complaint::DID_YOU_MEAN;
 use crate::object::Timestamp;
+use crate::similar::distance;
 
 /// A duration as Go writes it: `1h30m`, `1.5s`, `10ms`. None if it is not one, or negative.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
@@ -94,42 +96,18 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 /// What could be written instead of an unknown word.
 pub(crate) fn suggest(word: &str, known: &[&str]) -> String {
     const LISTED: usize = 30;
-    let near = known.iter().map(|name| (distance(word, name), *name)).min();
+    let lower = word.to_lowercase();
+    let near = known.iter().map(|name| (distance(&lower, &name.to_lowercase()), *name)).min();
     if let Some((distance, name)) = near
         && distance <= 1 + name.len().min(word.len()) / 4
     {
-        return format!("did you mean {name}?");
+        return format!("{DID_YOU_MEAN}{name}?");
     }
     let mut listed: Vec<&str> = known.iter().copied().take(LISTED).collect();
     if known.len() > LISTED {
         listed.push("...");
     }
     listed.join(", ")
-}
-
-/// Edits between two words, case ignored; words far longer than a field's name are simply far.
-fn distance(a: &str, b: &str) -> usize {
-    const LONGEST: usize = 64;
-    if a.len() > LONGEST || b.len() > LONGEST {
-        return usize::MAX;
-    }
-    let lower = |text: &str| text.to_ascii_lowercase().into_bytes();
-    let (a, b) = (lower(a), lower(b));
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (to, above) in b.iter().zip(row.iter_mut().skip(1)) {
-            let substituted = diagonal + usize::from(from != to);
-            diagonal = *above;
-            left = substituted.min(left + 1).min(*above + 1);
-            *above = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 /// A key or name in a path, cut to what a line has room for.

@@ -62,7 +62,9 @@ pub struct Images(Vec<(String, Stand)>);
 #[derive(Debug, thiserror::Error)]
 pub enum ImagesError {
     /// It cannot be read.
-    #[error("{path}: {source}")]
+    #[error(
+        "{path}: {source}; give a file like samples/images.yaml: images: [{{match, program, args, env}}]"
+    )]
     File {
         /// Which file.
         path: PathBuf,
@@ -73,7 +75,7 @@ pub enum ImagesError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Text(Vec<Complaint>),
     /// It does not have the form above.
-    #[error("the image map is not of the form `images: [{{match, program, args, env}}]`: {0}")]
+    #[error("not of the form `images: [{{match, program, args, env}}]`: {0}")]
     Form(#[from] serde_json::Error),
     /// An entry says both or neither.
     #[error(

@@ -62,7 +62,6 @@ mod runner;
 pub mod sandbox;
 pub mod select;
 pub mod services;
-pub mod similar;
 pub mod status;
 pub mod token;
 pub mod tools;

@@ -1,6 +1,6 @@
 //! The life of one pod: namespaces, address, rules, programs, proxy, readiness; and its end.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -95,6 +95,27 @@ pub enum Unfit {
     /// A probe that makes no sense.
     #[error("{0}")]
     Probe(String),
+    /// The program that stands in for a container's image.
+    #[error(
+        "container {container}: its program {} cannot be read ({why}); give a whole path in the file of --images, or, \
+         for the image ostro.dev/run, as the container's `command`",
+        path.display()
+    )]
+    Program {
+        /// Whose.
+        container: String,
+        /// Where it should be.
+        path: PathBuf,
+        /// Why it cannot be read.
+        why: String,
+    },
+}
+
+impl Unfit {
+    /// True if it may change without any object's changing.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Program { .. })
+    }
 }
 
 /// What a pod tells the runner.
@@ -136,6 +157,12 @@ impl Outfit {
             outfit.containers.push(container(plan, run)?);
             let process = process(settings.identity, &facts, (index, run))?;
             outfit.processes.push((run.container.name.clone(), process));
+        }
+        for (run, path) in plan.runs.iter().zip(programs(plan, settings)) {
+            if let Err(error) = File::open(&path) {
+                let container = run.container.name.clone();
+                return Err(Unfit::Program { container, path, why: error.to_string() });
+            }
         }
         outfit.volumes = volumes::of(&facts, &settings.issuer)?;
         Ok(outfit)

@@ -443,6 +443,9 @@ impl Runner {
                         tracing::error!(pod = %name, "pod is not started: {why}");
                     }
                     running.stage = Stage::Held(why);
+                    if error.may_pass() {
+                        self.retry = Some(Instant::now() + RETRY);
+                    }
                 }
             }
         }

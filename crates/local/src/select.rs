@@ -1,7 +1,7 @@
 //! Which pod is meant: by its name, by the beginning of it, or by its workload. Pure.
 
 use crate::api::view::Pod;
-use crate::similar;
+use ostro_api::similar;
 
 /// Candidates that a message lists.
 const LISTED_MAX: usize = 10;
@@ -32,13 +32,11 @@ pub enum SelectError {
         listed: String,
     },
     /// What is before the slash is no kind.
-    #[error(
-        "no kind `{kind}`{hint}; pods are found by NAME, pod/NAME or KIND/NAME of their workload, such as deploy/reviews"
-    )]
+    #[error("no kind `{kind}`{hint}")]
     Kind {
         /// As typed.
         kind: String,
-        /// `; did you mean X?`, or nothing.
+        /// `; did you mean X?`, or what could be written.
         hint: String,
     },
     /// The pod has no such container.
@@ -85,7 +83,13 @@ pub fn pod<'a>(pods: &'a [Pod], wanted: &str, namespace: Option<&str>) -> Result
 fn kind(typed: &str) -> Result<&'static str, SelectError> {
     similar::kind(typed).map_err(|near| SelectError::Kind {
         kind: typed.to_owned(),
-        hint: near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default(),
+        hint: match near {
+            Some(near) => format!("; did you mean `{near}`?"),
+            None => {
+                "; pods are found by NAME, pod/NAME or KIND/NAME of their workload, such as deploy/reviews"
+                    .to_owned()
+            }
+        },
     })
 }
 
@@ -117,7 +121,11 @@ fn unknown(pods: &[&Pod], wanted: &str, name: &str, namespace: Option<&str>) -> 
     SelectError::Unknown {
         wanted: wanted.to_owned(),
         place: namespace.map(|ns| format!(" in namespace {ns}")).unwrap_or_default(),
-        listed: if hint.is_empty() { list(workloads.into_iter()) } else { String::new() },
+        listed: match hint.is_empty() {
+            true if workloads.is_empty() => "; there are none".to_owned(),
+            true => format!("; there are:{}", list(workloads.into_iter())),
+            false => String::new(),
+        },
         hint,
     }
 }

@@ -104,14 +104,14 @@ pub enum UpError {
     #[error(transparent)]
     Egress(#[from] EgressError),
     /// A port of the host. The user's to mend.
-    #[error("{}", listen_text(*.address, .option, .source))]
+    #[error("{}", listen_text(*.address, .option, .error))]
     Listen {
         /// Which.
         address: SocketAddr,
         /// The option that chooses another; empty if none does.
         option: String,
-        /// Why.
-        source: io::Error,
+        /// Why; told in the text.
+        error: io::Error,
     },
     /// Files cannot be followed.
     #[error("cannot follow files: {0}")]
@@ -126,13 +126,13 @@ impl UpError {
     }
 }
 
-fn listen_text(address: SocketAddr, option: &str, source: &io::Error) -> String {
+fn listen_text(address: SocketAddr, option: &str, error: &io::Error) -> String {
     let port = address.port();
     let choose = match option {
         "" => String::new(),
         option => format!("\n  take another port:   {option} (0: any that is free)"),
     };
-    match source.kind() {
+    match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "port {port} of {} is taken by another program\n  see which:           ss -ltnp 'sport = :{port}'{choose}",
             address.ip()
@@ -140,7 +140,7 @@ fn listen_text(address: SocketAddr, option: &str, source: &io::Error) -> String 
         io::ErrorKind::PermissionDenied => {
             format!("port {port} of {} is not for ordinary users (below 1024){choose}", address.ip())
         }
-        _ => format!("cannot listen on {address}: {source}{choose}"),
+        _ => format!("cannot listen on {address}: {error}{choose}"),
     }
 }
 
@@ -173,7 +173,7 @@ impl Mesh {
         egress::open(&mesh).await?;
         let (targets, ingress_targets) = watch::channel(Vec::new());
         let listen = |address: SocketAddr, option: String, targets| {
-            expose(&mesh, address, targets).map_err(|source| UpError::Listen { address, option, source })
+            expose(&mesh, address, targets).map_err(|error| UpError::Listen { address, option, error })
         };
         let any = |option: &str| format!("{option} 127.0.0.1:0");
         let ingress = listen(options.ingress, any("--ingress"), ingress_targets)?;
@@ -186,10 +186,10 @@ impl Mesh {
         addresses.extend(link::has_ipv6().then_some(IpAddr::V6(link::GATEWAY6)));
         let name_server = dns::serve(&mesh, host, addresses, zone, RESOLV_CONF.into());
         let dns_address = SocketAddr::from((GATEWAY, dns::PORT));
-        name_server.await.map_err(|source| UpError::Listen {
+        name_server.await.map_err(|error| UpError::Listen {
             address: dns_address,
             option: String::new(),
-            source,
+            error,
         })?;
         let mut exposed = Vec::new();
         let mut wished = Vec::new();

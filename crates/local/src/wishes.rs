@@ -9,12 +9,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ostro_api::{Object, ObjectKey, Spec};
+use ostro_api::{Object, ObjectKey, Spec, similar};
 use tokio::sync::watch;
 
 use crate::expose::Backends;
+use crate::ingress;
 use crate::services::{self, Known, Live};
-use crate::{ingress, similar};
 
 /// Objects in force, by key.
 pub type InForce = Arc<BTreeMap<ObjectKey, Arc<Object>>>;
@@ -200,7 +200,7 @@ impl Expose {
         ExposeError::Service {
             service: self.service.clone(),
             place: self.namespace.as_ref().map(|ns| format!(" in namespace {ns}")).unwrap_or_default(),
-            listed: if hint.is_empty() { names.concat() } else { String::new() },
+            listed: if hint.is_empty() { format!("; there are:{}", names.concat()) } else { String::new() },
             hint,
         }
     }

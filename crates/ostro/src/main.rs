@@ -8,13 +8,14 @@
 
 mod commands;
 mod log;
+mod usage;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::process::ExitCode;
 
 /// A service mesh that speaks Istio's API and Envoy's xDS.
 #[derive(Parser, Debug)]
-#[command(name = "ostro", version, about, propagate_version = true)]
+#[command(name = "ostro", version, propagate_version = true)]
 #[command(after_help = "\
 Examples:
   ostro demo                                           what a mesh is for, on this machine
@@ -29,7 +30,11 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::explain(&error, Cli::command(), &args),
+    };
     log::init(&cli.log, cli.command.log_filter());
     match cli.command.run() {
         Ok(code) => code,

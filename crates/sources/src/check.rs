@@ -5,7 +5,7 @@ use crate::notice::{Notice, Notices};
 use crate::read::{self, Content};
 use crate::{follow, tree};
 use ostro_api::{Complaint, Object, Severity};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What one look came to.
@@ -28,7 +28,16 @@ impl Checked {
     }
 }
 
-/// Reads everything below the paths once. A path that is not there is an error: nobody is going to wait for it.
+/// A directory without anything to read is not what somebody meant who asks about it.
+fn empty(path: &Path) -> Option<Complaint> {
+    let tree = tree::walk(&[path.to_owned()]);
+    let (found, allowed) = (tree::NOTHING_TO_READ, tree::SOMETHING_TO_READ);
+    (tree.files.is_empty() && tree.problems.is_empty())
+        .then(|| read::about_file(path, found.to_owned(), allowed.to_owned()))
+}
+
+/// Reads everything below the paths once. A path that is not there, or holds nothing, is an error: nobody is
+/// going to wait for it.
 pub fn check(paths: &[PathBuf]) -> Checked {
     let tree = tree::walk(paths);
     let mut ledger = Ledger::default();
@@ -48,11 +57,20 @@ pub fn check(paths: &[PathBuf]) -> Checked {
         ledger.fold(&file, reading);
     }
     let update = ledger.settle();
-    let mut notices = Notices::default();
-    Checked {
-        files: tree.files.len(),
-        notices: update.upserts.iter().filter_map(|object| notices.about(object)).collect(),
-        objects: update.upserts,
-        complaints: update.complaints,
+    let (mut checked, mut notices) =
+        (Checked { files: tree.files.len(), ..Checked::default() }, Notices::default());
+    checked.complaints = update.complaints;
+    for object in update.upserts {
+        match notices.about(&object) {
+            // To somebody who asks, it is an error.
+            Some(Notice::Slip(complaint)) => {
+                checked.complaints.push(*complaint);
+                continue;
+            }
+            notice => checked.notices.extend(notice),
+        }
+        checked.objects.push(object);
     }
+    checked.complaints.extend(paths.iter().filter_map(|path| empty(path)));
+    checked
 }

@@ -427,7 +427,7 @@ impl Follow {
         for object in &update.upserts {
             match self.notices.about(object) {
                 Some(notice @ Notice::Kind(_)) => tracing::info!("{notice}"),
-                Some(notice @ (Notice::Unenforced(..) | Notice::Unavailable(_))) => {
+                Some(notice @ (Notice::Slip(_) | Notice::Unenforced(..) | Notice::Unavailable(_))) => {
                     tracing::warn!("{notice}")
                 }
                 None => {}

@@ -1,7 +1,7 @@
 //! What is said about objects that are not acted upon: each kind once, and where silence could be mistaken
 //! for protection, each object.
 
-use ostro_api::{Complaint, Kind, Object, ObjectKey, Origin, Spec, unenforced};
+use ostro_api::{Complaint, Kind, Object, ObjectKey, Origin, Spec, similar, unenforced};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -13,6 +13,8 @@ const MAX_MENTIONED: usize = 10_000;
 pub enum Notice {
     /// A kind is not acted upon.
     Kind(Kind),
+    /// A kind is not acted upon, and looks like a slip of one that is.
+    Slip(Box<Complaint>),
     /// An object that should restrict traffic does not. Where it is written.
     Unenforced(ObjectKey, Origin),
     /// An object demands TLS that cannot be had yet: connections under it are not made.
@@ -23,6 +25,7 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::Kind(kind) => write!(f, "{kind}: accepted, not acted upon"),
+            Notice::Slip(complaint) => write!(f, "{complaint}"),
             Notice::Unenforced(key, origin) => {
                 write!(f, "{origin}: {key}: NOT ENFORCED, this kind is not acted upon")
             }
@@ -51,7 +54,11 @@ impl Notices {
                 .insert(object.key())
                 .then(|| Notice::Unenforced(object.key(), object.origin.clone()));
         }
-        self.kinds.insert(object.meta.kind).then_some(Notice::Kind(object.meta.kind))
+        let is_new = self.kinds.insert(object.meta.kind);
+        match similar::about_kind(object) {
+            Some(slip) => Some(Notice::Slip(Box::new(slip))),
+            None => is_new.then_some(Notice::Kind(object.meta.kind)),
+        }
     }
 
     /// Once per object: an edit that leaves it so is not news.
@@ -97,11 +104,14 @@ mod tests {
             document("security.istio.io/v1", "AuthorizationPolicy", "allow-some"),
             document("networking.k8s.io/v1", "NetworkPolicy", "closed"),
             document("v1", "ServiceAccount", "acted-upon"),
+            document("v1", "Servise", "slip"),
             "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: mtls}\nspec: {host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}\n".to_owned(),
         ];
         let mut told = said(&text.concat());
         let tls = told.pop().unwrap();
         assert!(tls.starts_with("NO CONNECTIONS") && tls.contains("ISTIO_MUTUAL"), "{tls}");
+        let slip = told.pop().unwrap();
+        assert_eq!(slip, "a.yaml:32: no kind `Servise`; did you mean `Service`?");
         assert_eq!(told.len(), 4, "{told:#?}");
         assert!(told[0].starts_with("EnvoyFilter") && told[0].ends_with("not acted upon"), "{told:#?}");
         for (line, name) in told[1..].iter().zip(["default/deny-all", "default/allow-some", "default/closed"])

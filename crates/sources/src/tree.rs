@@ -19,6 +19,11 @@ pub const MAX_PATHS: usize = 100_000;
 /// Deepest nesting of directories below a root.
 pub const MAX_DEPTH: usize = 16;
 
+/// What is found in a directory that has no file to read.
+pub const NOTHING_TO_READ: &str = "no .yaml, .yml or .json file in this directory";
+/// What is asked for instead.
+pub const SOMETHING_TO_READ: &str = "a directory that has some; `ls` it: is it the right one?";
+
 /// Something in the way of reading a path. It concerns that path alone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PathProblem {

@@ -22,6 +22,8 @@ pub mod load;
 pub mod meshgen;
 pub mod netns;
 pub mod ordinary;
+pub mod room;
 pub mod running;
 pub mod terminal;
+pub mod transcript;
 pub mod universe;

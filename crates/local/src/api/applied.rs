@@ -13,17 +13,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use http::StatusCode;
-use ostro_api::{Object, ObjectKey, Parsed, Severity};
+use ostro_api::{Object, ObjectKey, Parsed, Severity, similar};
 use ostro_sources::notice::Notices;
 use serde_json::Value;
 
 use super::body::Refused;
 use super::view::{Applied, Apply, Change, Delete, Key, Refusal, Text, Verb};
-use crate::similar;
 use crate::wishes::InForce;
 
 /// Objects kept; as many as one file of the user's may hold.
 const OBJECTS_MAX: usize = 20_000;
+/// Objects that a message lists.
+const LISTED_MAX: usize = 10;
 /// Longest file name that names its object; a longer one is cut and numbered.
 const FILE_NAME_MAX: usize = 200;
 
@@ -62,12 +63,17 @@ impl Store {
             read.file(file, apply.namespace.as_deref());
         }
         for wanted in &read.wanted {
+            if apply.create && self.texts.contains_key(&wanted.key) {
+                read.errors.push(taken(wanted.key));
+            }
             if let Some(own) = self.written_elsewhere(wanted.key, in_force) {
-                read.errors.push(format!(
-                    "{}: {} is written there, which the mesh follows: edit that file, or take it out of it \
-                     before you apply it",
-                    own.origin, wanted.key
-                ));
+                let instead = match apply.create {
+                    true => "choose another name, or edit that file",
+                    false => "edit that file, or take it out of it before you apply it",
+                };
+                let (origin, key) = (&own.origin, wanted.key);
+                read.errors
+                    .push(format!("{origin}: {key} is written there, which the mesh follows: {instead}"));
             }
         }
         let new = read.wanted.iter().filter(|wanted| !self.texts.contains_key(&wanted.key)).count();
@@ -137,10 +143,28 @@ impl Store {
             );
         }
         let names = self.texts.keys().filter(|known| kind_of(known) == key.kind);
-        format!(
-            "{said} is not there{}",
-            similar::did_you_mean(&key.name, names.map(|known| known.name.as_str()))
-        )
+        let hint = similar::did_you_mean(&key.name, names.map(|known| known.name.as_str()));
+        match hint.is_empty() {
+            true => format!("{said} is not there; {}", self.listed()),
+            false => format!("{said} is not there{hint}"),
+        }
+    }
+
+    /// What could be deleted.
+    fn listed(&self) -> String {
+        let name = |key: &ObjectKey| {
+            let Key { kind, namespace, name } = key_of(*key);
+            let place = if namespace.is_empty() { String::new() } else { format!(" -n {namespace}") };
+            format!("{}/{name}{place}", kind.to_lowercase())
+        };
+        let mut names: Vec<String> = self.texts.keys().take(LISTED_MAX).map(name).collect();
+        if self.texts.len() > LISTED_MAX {
+            names.push("...".to_owned());
+        }
+        match names.is_empty() {
+            true => "nothing is applied".to_owned(),
+            false => format!("applied: {}", names.join(", ")),
+        }
     }
 
     /// The object in force, if it comes from a file of the user's.
@@ -176,6 +200,19 @@ impl Store {
             .find(|path| !taken(path))
             .unwrap_or_else(|| self.dir.join("object.json"))
     }
+}
+
+/// Why what is to be new cannot be put in force.
+fn taken(key: ObjectKey) -> String {
+    let Key { kind, namespace, name } = key_of(key);
+    let place = match namespace.as_str() {
+        "" | "default" => String::new(),
+        namespace => format!(" -n {namespace}"),
+    };
+    format!(
+        "{kind} `{name}` is there already: choose another name, or take it out first (ostro delete {}/{name}{place})",
+        kind.to_lowercase()
+    )
 }
 
 fn matches(known: &ObjectKey, key: &Key) -> bool {
@@ -234,10 +271,8 @@ impl Read {
             }
         }
         for object in &objects {
-            if let Some(meant) = similar::slip(object.meta.kind) {
-                let Object { origin, meta, .. } = object;
-                let kind = kind_of(&meta.key());
-                self.errors.push(format!("{origin}: no kind `{kind}`; did you mean `{meant}`?"));
+            if let Some(slip) = similar::about_kind(object) {
+                self.errors.push(slip.to_string());
             } else if let Some(notice) = self.notices.about(object) {
                 self.notes.push(format!("note: {notice}"));
             }
@@ -284,7 +319,7 @@ mod tests {
 
     fn apply(files: &[(&str, &str)]) -> Apply {
         let text = |(name, text): &(&str, &str)| Text { name: (*name).into(), text: (*text).into() };
-        Apply { files: files.iter().map(text).collect(), namespace: None }
+        Apply { files: files.iter().map(text).collect(), namespace: None, create: false }
     }
 
     fn verbs(result: Result<Applied, Refused>) -> Vec<(String, Verb)> {
@@ -313,6 +348,18 @@ mod tests {
         assert_eq!(verbs(store.delete(&delete("Service", "web"), &none)), [(web(), Verb::Deleted)]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(store.delete(&delete("Service", "web"), &none).is_err());
+    }
+
+    #[test]
+    fn what_is_to_be_new_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        let none = InForce::default();
+        let new = |text: &str| Apply { create: true, ..apply(&[("a", text)]) };
+        assert_eq!(verbs(store.apply(&new(SERVICE), &none))[0].1, Verb::Created);
+        let refused = store.apply(&new(&SERVICE.replace("80", "81")), &none).unwrap_err();
+        assert!(refused.refusal.details[0].contains("ostro delete service/web"), "{:?}", refused.refusal);
+        assert_eq!(verbs(store.apply(&apply(&[("a", SERVICE)]), &none))[0].1, Verb::Unchanged);
     }
 
     #[test]

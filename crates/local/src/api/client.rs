@@ -36,7 +36,7 @@ const ANCESTORS_MAX: usize = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// There is none. The user's to mend.
-    #[error("no mesh named `{name}` runs{others}\n  start it:   ostro up{option} -f PATH\n  try one:    ostro demo", option = name_option(.name), others = others(.running))]
+    #[error("no mesh named `{name}` runs{others}\n  start it:    ostro up{option} -f PATH\n  try one:     ostro demo", option = name_option(.name), others = others(.running))]
     NotRunning {
         /// The one that was meant.
         name: MeshName,
@@ -70,7 +70,7 @@ pub enum ClientError {
     #[error("{0}")]
     Refused(view::Refusal),
     /// The connection broke.
-    #[error("the mesh's answer broke off: {0}")]
+    #[error("the mesh did not answer to the end ({0})\n  is it still there:   ostro ps --all")]
     Broken(#[source] io::Error),
     /// Its directory cannot be looked at.
     #[error("{path}: {source}")]
@@ -86,7 +86,11 @@ fn others(running: &[MeshName]) -> String {
     let names: Vec<&str> = running.iter().map(MeshName::as_str).collect();
     match names.is_empty() {
         true => String::new(),
-        false => format!("; running: {} (choose with --name)", names.join(", ")),
+        false => format!(
+            "\n  these run:   {} (say which: --name {})",
+            names.join(", "),
+            names.first().copied().unwrap_or_default()
+        ),
     }
 }
 

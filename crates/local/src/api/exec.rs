@@ -136,11 +136,13 @@ fn not_started(order: &Order, error: &SpawnError) -> Heard {
         io::ErrorKind::NotFound => Heard::Failed {
             code: NOT_FOUND,
             error: format!(
-                "no program `{program}` in the pod; pods see the programs of this machine: is it installed, or give \
-                 its path"
+                "no program `{program}` in the pod; pods have the programs of this machine: install it, or give its path"
             ),
         },
-        _ => Heard::Failed { code: NOT_EXECUTABLE, error: format!("`{program}` cannot be run: {source}") },
+        _ => Heard::Failed {
+            code: NOT_EXECUTABLE,
+            error: format!("`{program}` cannot be run: {source}; give a program that others may run"),
+        },
     }
 }
 

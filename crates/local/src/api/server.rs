@@ -29,9 +29,9 @@ use super::{APPLIED, PODS, exec, view};
 use crate::identity::Identity;
 use crate::logs::{self, Follow, Instance, Log};
 use crate::plan::{PodName, REPLICAS_MAX};
-use crate::similar;
 use crate::status::Status;
 use crate::wishes::{InForce, Scales};
+use ostro_api::similar;
 
 /// Connections at a time; the next ones wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -278,7 +278,12 @@ fn upgrade(
         let found = status.pods.iter().find(|known| known.name == pod);
         let found = found.ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, format!("no pod {pod}")))?;
         let place = found.place.clone().ok_or_else(|| {
-            let text = format!("pod {pod} is {} and takes no programs now", found.summary());
+            let PodName { namespace, name } = &pod;
+            let text = format!(
+                "pod {name} is {} and takes no programs now\n  what it wrote:        ostro logs {name} -n \
+                 {namespace}\n  what runs instead:    ostro ps -n {namespace}",
+                found.summary()
+            );
             Refused::new(StatusCode::CONFLICT, text)
         })?;
         (place, exec::Setting { env: found.env(), user: desk.identity.program_user() })

@@ -105,7 +105,11 @@ pub struct Apply {
     /// In the order that they are to be spoken of.
     pub files: Vec<Text>,
     /// Where objects go that do not say.
+    #[serde(default)]
     pub namespace: Option<String>,
+    /// Refuse what is there already.
+    #[serde(default)]
+    pub create: bool,
 }
 
 /// A file's name and text.

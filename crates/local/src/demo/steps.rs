@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::EFFECT_MAX;
 use super::judge::Share;
 use super::traffic::{Answer, Ask, Client};
@@ -113,6 +115,21 @@ impl Outcome {
     /// It took effect, and everything is as it should be.
     pub fn held(&self) -> bool {
         self.effect.is_some() && self.lines.iter().all(|line| line.held)
+    }
+
+    /// For scripts: `{"step", "held", "seenAfterMs", "claims": [{"whose", "asked", "wanted", "got", "held"}]}`.
+    pub fn as_json(&self) -> Value {
+        let claim = |line: &Line| {
+            json!({
+                "whose": line.who, "asked": line.count, "wanted": line.wanted, "got": line.got, "held": line.held,
+            })
+        };
+        json!({
+            "step": self.title,
+            "held": self.held(),
+            "seenAfterMs": self.effect.map(|effect| u64::try_from(effect.as_millis()).unwrap_or(u64::MAX)),
+            "claims": self.lines.iter().map(claim).collect::<Vec<_>>(),
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 /// Options of `ostro apply`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-All texts are checked first: if anything is wrong with any of them, everything that is wrong is said and nothing
+All texts are checked first: if anything is wrong with any of them, everything that is wrong is said and nothing \
 is applied. What is applied lasts until `ostro delete`, or until the mesh ends; with --state-dir, longer.
 
 Examples:
@@ -37,7 +37,7 @@ impl Args {
         super::block_on(async {
             let files = texts(&self.paths)?;
             let client = self.mesh.open().await?;
-            let applied = client.apply(&Apply { files, namespace: self.namespace }).await?;
+            let applied = client.apply(&Apply { files, namespace: self.namespace, create: false }).await?;
             say(&applied, self.json)?;
             Ok(ExitCode::SUCCESS)
         })

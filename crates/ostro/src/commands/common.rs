@@ -1,10 +1,11 @@
 //! What more than one subcommand needs: which mesh is meant, and how things are printed.
 
+use ostro_api::similar;
 use ostro_local::api::client::{Client, ClientError};
 use ostro_local::api::view::{Key, Text};
 use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
-use ostro_local::similar;
 use ostro_sources::tree;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,9 +38,11 @@ pub struct PodArgs {
 
 /// The kind that was typed.
 pub fn kind(typed: &str) -> Result<&'static str, String> {
-    similar::kind(typed).map_err(|near| {
-        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        format!("no kind `{typed}`{hint}")
+    similar::kind(typed).map_err(|near| match near {
+        Some(near) => format!("no kind `{typed}`; did you mean `{near}`?"),
+        None => format!(
+            "no kind `{typed}`; write KIND NAME or KIND/NAME, such as deploy/reviews-v1 or svc/reviews"
+        ),
     })
 }
 
@@ -69,11 +72,23 @@ pub fn path_problem(path: &Path) -> Option<String> {
     if let Some(problem) = tree.problems.first() {
         return Some(format!("{}: {}; give {}", problem.path.display(), problem.found, problem.allowed));
     }
-    tree.files.is_empty().then(|| {
-        format!(
-            "{shown}: no .yaml, .yml or .json file in this directory; is it the right one? (`ls {shown}`)"
-        )
-    })
+    if tree.files.is_empty() {
+        return Some(format!("{shown}: {}; give {}", tree::NOTHING_TO_READ, tree::SOMETHING_TO_READ));
+    }
+    let closed = |file: &PathBuf| Some(unreadable(file, &File::open(file).err()?));
+    tree.files.iter().find_map(closed)
+}
+
+/// Why a file is not read, and what could be done.
+fn unreadable(file: &Path, error: &io::Error) -> String {
+    let shown = file.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{shown}: you may not read it; let its owner change that: chmod a+r {shown}")
+        }
+        io::ErrorKind::InvalidData => format!("{shown}: not text; give files of YAML or JSON"),
+        _ => format!("{shown}: {error}"),
+    }
 }
 
 /// The texts below the paths; `-` is standard input. Everything that is wrong with the paths is told.
@@ -84,7 +99,7 @@ pub fn texts(paths: &[PathBuf]) -> Result<Vec<Text>, String> {
         if path.as_os_str() == "-" {
             match io::read_to_string(io::stdin()) {
                 Ok(text) => texts.push(Text { name: "standard input".to_owned(), text }),
-                Err(error) => problems.push(format!("standard input: {error}")),
+                Err(error) => problems.push(unreadable(Path::new("standard input"), &error)),
             }
             continue;
         }
@@ -95,7 +110,7 @@ pub fn texts(paths: &[PathBuf]) -> Result<Vec<Text>, String> {
         for file in tree::walk(std::slice::from_ref(path)).files {
             match std::fs::read_to_string(&file) {
                 Ok(text) => texts.push(Text { name: file.display().to_string(), text }),
-                Err(error) => problems.push(format!("{}: {error}", file.display())),
+                Err(error) => problems.push(unreadable(&file, &error)),
             }
         }
     }

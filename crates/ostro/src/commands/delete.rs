@@ -10,7 +10,7 @@ use std::process::ExitCode;
 /// Options of `ostro delete`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Only what came by `ostro apply` or `ostro run` can be deleted. What is written in files that the mesh follows goes
+Only what came by `ostro apply` or `ostro run` can be deleted. What is written in files that the mesh follows goes \
 by editing them.
 
 Examples:

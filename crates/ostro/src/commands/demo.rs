@@ -1,6 +1,8 @@
 //! `ostro demo`: Bookinfo on a mesh of this machine, to look around in; or walked through and checked.
 
+use super::common::print;
 use super::doctor::{self, explain};
+use super::values::address;
 use super::{Outcome, report};
 use ostro_local::demo::{Demo, Try, head, lay, render, tries, visitors};
 use ostro_local::doctor::Wants;
@@ -11,6 +13,7 @@ use ostro_local::tools::Tools;
 use ostro_local::up::{Mesh, Options};
 use ostro_local::view::live::{Form, Show};
 use ostro_local::view::terminal::Remembered;
+use serde_json::json;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,9 +24,9 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ostro demo                         walks through it, and stays until Ctrl-C
-  ostro demo --check                 walks through it and ends
-  ostro demo --ingress 127.0.0.1:8080")]
+  ostro demo                 stays until Ctrl-C, and says what to try
+  ostro demo --check         walks through routing, faults and retries, and ends
+  ostro demo --ingress 8080  the page at a port of your choice")]
 pub struct Args {
     /// Walk through routing, faults and retries instead, and end; exit status 0 only if every step held.
     #[arg(long)]
@@ -34,11 +37,11 @@ pub struct Args {
     /// A line for each change, also in a terminal (docs/local.md has the form).
     #[arg(long, conflicts_with = "json")]
     plain: bool,
-    /// A JSON object for each change, one a line.
+    /// A JSON object for each change, one a line; with --check one JSON object at the end.
     #[arg(long)]
     json: bool,
     /// Where the page is reached; port 0 takes one that is free.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:0")]
     ingress: SocketAddr,
     /// Stock Envoy [default: OSTRO_ENVOY, else the one `cargo xtask setup` installs, else in PATH].
     #[arg(long, value_name = "FILE")]
@@ -50,7 +53,11 @@ impl Args {
     pub fn run(self) -> Outcome {
         if self.check {
             // Before the first thread.
-            sandbox::enter(|_| ())?;
+            if let Err(error) = sandbox::enter(|_| ()) {
+                report(&error);
+                explain(&doctor::wants(self.envoy, None, vec![("ingress", self.ingress)])?);
+                return Ok(ExitCode::FAILURE);
+            }
             return super::block_on(self.show());
         }
         let ground = Meshes::of_this_user().lay(&self.name, None)?;
@@ -150,18 +157,28 @@ impl Args {
             () = &mut stopped => return Ok(ExitCode::FAILURE),
         };
         let pods = demo.mesh().status().pods.len();
-        println!(
-            "{pods} pods ready after {:.1} s; the page: http://{}/productpage\n",
-            demo.started_in().as_secs_f64(),
-            demo.mesh().ingress()
-        );
-        print!("{}", head());
+        let page = format!("http://{}/productpage", demo.mesh().ingress());
+        let started_in = demo.started_in().as_secs_f64();
+        if !self.json {
+            print(&format!("{pods} pods ready after {started_in:.1} s; the page: {page}\n\n{}", head()))?;
+        }
+        let mut steps = Vec::new();
+        let walk = demo.walk(|outcome| match self.json {
+            true => steps.push(outcome.as_json()),
+            // Whoever reads may have gone; the exit status still tells.
+            false => drop(print(&render(outcome))),
+        });
         let held = tokio::select! {
-            held = demo.walk(|outcome| print!("{}", render(outcome))) => held?,
+            held = walk => held?,
             () = &mut stopped => return Ok(ExitCode::FAILURE),
         };
         demo.end().await;
-        Ok(conclude(held, &dir))
+        if self.json {
+            let said =
+                json!({"pods": pods, "startedIn": started_in, "page": page, "steps": steps, "held": held});
+            print(&format!("{said:#}\n"))?;
+        }
+        Ok(conclude(held, &dir, self.json))
     }
 
     fn options(&self, dir: &Path) -> Result<Options, Box<dyn std::error::Error + Send + Sync>> {
@@ -193,13 +210,16 @@ fn called() -> String {
 }
 
 /// Says how it went; what was left behind is of use only if it went wrong.
-fn conclude(held: bool, dir: &Path) -> ExitCode {
-    if held {
-        println!("\nevery step held");
-        // Left-overs in the temporary directory harm nobody.
-        let _ = std::fs::remove_dir_all(dir);
-        return ExitCode::SUCCESS;
+fn conclude(held: bool, dir: &Path, json: bool) -> ExitCode {
+    if !held {
+        eprintln!("\nsome steps did not hold; files and logs are in {}", dir.display());
+        return ExitCode::FAILURE;
     }
-    println!("\nsome steps did not hold; files and logs are in {}", dir.display());
-    ExitCode::FAILURE
+    if !json {
+        // Whoever reads may have gone; the exit status still tells.
+        let _ = print("\nevery step held\n");
+    }
+    // Left-overs in the temporary directory harm nobody.
+    let _ = std::fs::remove_dir_all(dir);
+    ExitCode::SUCCESS
 }

@@ -1,6 +1,7 @@
 //! `ostro doctor`: what this machine lacks for a mesh, and how to mend it.
 
 use super::Outcome;
+use super::values::address;
 use ostro_local::doctor::{self, Finding, Verdict, Wants};
 use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
 use ostro_local::tools::Tools;
@@ -12,12 +13,18 @@ use std::process::ExitCode;
 
 /// Options of `ostro doctor`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Exit status 1 if no mesh would come up.
+
+Examples:
+  ostro doctor
+  ostro doctor --json --ingress 9090")]
 pub struct Args {
     /// What is to be checked for: the address of the ingress gateway.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:8080")]
     ingress: SocketAddr,
     /// The address of the control plane's pages.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15014")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:15014")]
     control_http: SocketAddr,
     /// Stock Envoy [default: OSTRO_ENVOY, else the one `cargo xtask setup` installs, else in PATH].
     #[arg(long, value_name = "FILE")]
@@ -25,7 +32,7 @@ pub struct Args {
     /// Where the mesh would keep its state.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// One JSON object.
+    /// Print one JSON object (docs/local.md says what is in it).
     #[arg(long)]
     json: bool,
     /// Tries what a child of the doctor tries, and says what came of it.

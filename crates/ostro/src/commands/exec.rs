@@ -26,7 +26,7 @@ const SIGNALS_MAX: usize = 16;
 /// Options of `ostro exec`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-The program is one of this machine, run inside the pod: its addresses, its names, its proxy. The exit status is
+The program is one of this machine, run inside the pod: its addresses, its names, its proxy. The exit status is \
 the program's; 126 and 127 mean that it could not be run.
 
 Examples:

@@ -2,7 +2,9 @@
 
 use super::Outcome;
 use super::common::{MeshArgs, PodArgs, print_bytes};
+use super::values::lines;
 use ostro_local::api::client::Logs;
+use ostro_local::api::view::Pod;
 use ostro_local::select;
 use std::process::ExitCode;
 
@@ -29,7 +31,7 @@ pub struct Args {
     #[arg(short, long)]
     follow: bool,
     /// Only the last lines.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = lines, allow_negative_numbers = true)]
     tail: Option<usize>,
     /// Of the program before it was last started again.
     #[arg(short, long, conflicts_with = "follow")]
@@ -45,9 +47,12 @@ impl Args {
             let client = self.mesh.open().await?;
             let pods = client.pods().await?;
             let pod = select::pod(&pods.pods, &self.pod.pod, self.pod.namespace.as_deref())?;
+            if let Some(held) = &pod.held {
+                return Err(format!("pod {} is not started, and has no logs: {held}", pod.name).into());
+            }
             let wanted = if self.proxy { Some(PROXY) } else { self.container.as_deref() };
             if self.proxy && pod.proxy == "none" {
-                return Err(format!("pod {} has no proxy", pod.name).into());
+                return Err(format!("pod {} has no proxy; leave --proxy out", pod.name).into());
             }
             // A gateway has nothing but its proxy.
             let container = match wanted {
@@ -56,12 +61,35 @@ impl Args {
             };
             let which = Logs { follow: self.follow, previous: self.previous, tail: self.tail };
             let mut pieces = client.logs(pod, container, &which).await?;
+            let mut nothing = true;
             while let Some(piece) = pieces.next().await {
-                if !print_bytes(&piece?)? {
+                let piece = piece?;
+                nothing &= piece.is_empty();
+                if !print_bytes(&piece)? {
                     break;
                 }
+            }
+            if nothing && !self.follow && self.tail != Some(0) {
+                eprintln!("ostro: {}", silence(pod, container));
             }
             Ok(ExitCode::SUCCESS)
         })
     }
+}
+
+/// Why there is nothing to print, where that may be a surprise.
+fn silence(pod: &Pod, container: &str) -> String {
+    let others: Vec<String> = pod
+        .containers
+        .iter()
+        .filter(|other| *other != container)
+        .map(|other| format!("-c {other}"))
+        .chain((pod.proxy != "none" && container != PROXY).then(|| "--proxy".to_owned()))
+        .collect();
+    let mut text =
+        format!("container `{container}` of pod {} has written nothing; the pod is {}", pod.name, pod.status);
+    if !others.is_empty() {
+        text.push_str(&format!("\n  what else there is:   {}", others.join(", ")));
+    }
+    text
 }

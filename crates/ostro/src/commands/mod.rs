@@ -14,17 +14,19 @@ mod doctor;
 mod down;
 mod exec;
 mod logs;
+mod program;
 mod ps;
 mod run;
 mod scale;
 mod up;
 mod validate;
+mod values;
 
 use std::error::Error;
 use std::future::Future;
 use std::process::ExitCode;
 
-/// What a subcommand ends with: an exit status that is part of its contract (`validate`: 1 = complaints),
+/// What a subcommand ends with: an exit status that scripts rely on (`validate`: 1 = complaints),
 /// or the error that kept it from doing its work.
 pub type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 
@@ -41,7 +43,7 @@ pub enum Command {
     /// As `capture apply`.
     #[command(name = "istio-iptables", hide = true, args_override_self = true)]
     IstioIptables(Box<capture::Apply>),
-    /// Walks through routing, faults and retries on a mesh of this machine.
+    /// Shows what a mesh is for: Bookinfo on this machine, to look around in or to be checked.
     Demo(demo::Args),
     /// Runs a whole mesh on this machine, from files.
     Up(up::Args),

@@ -33,6 +33,9 @@ pub struct Args {
     json: bool,
 }
 
+/// What a pod is that has done its work.
+const COMPLETED: &str = "Completed";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
     /// With workload and containers.
@@ -51,11 +54,22 @@ impl Args {
 
     async fn pods(&self) -> Result<String, ClientError> {
         let mut pods = self.mesh.open().await?.pods().await?;
+        let mut namespaces: Vec<String> = pods.pods.iter().map(|pod| pod.namespace.clone()).collect();
+        namespaces.dedup();
         if let Some(namespace) = &self.namespace {
             pods.pods.retain(|pod| pod.namespace == *namespace);
         }
         if self.json {
             return Ok(format!("{:#}\n", json!(pods)));
+        }
+        if let Some(namespace) = self.namespace.as_ref().filter(|_| pods.pods.is_empty()) {
+            return Ok(match namespaces.is_empty() {
+                true => "no pods\n".to_owned(),
+                false => format!(
+                    "no pods in namespace `{namespace}`; there are some in: {}\n",
+                    namespaces.join(", ")
+                ),
+            });
         }
         Ok(table(&pods, self.output == Some(Output::Wide)))
     }
@@ -130,7 +144,7 @@ impl Found {
 }
 
 fn is_ready(pods: &Pods) -> bool {
-    pods.complete && pods.pods.iter().all(|pod| pod.ready)
+    pods.complete && pods.pods.iter().all(|pod| pod.ready || pod.status == COMPLETED)
 }
 
 fn table(pods: &Pods, wide: bool) -> String {
@@ -146,6 +160,11 @@ fn table(pods: &Pods, wide: bool) -> String {
         let mut rows = vec![head.into_iter().map(str::to_owned).collect()];
         rows.extend(pods.pods.iter().map(|pod| row(pod, wide)));
         text.push_str(&columns(&rows));
+    }
+    for pod in &pods.pods {
+        if let Some(held) = &pod.held {
+            text.push_str(&format!("problem: pod {}/{} is not started: {held}\n", pod.namespace, pod.name));
+        }
     }
     for problem in &pods.problems {
         text.push_str(&format!("problem: {problem}\n"));

@@ -2,17 +2,18 @@
 
 use super::Outcome;
 use super::common::print;
+use super::program::{found, is_for_all};
 use super::up::{GroundArgs, hold};
+use super::values::{label, replicas};
 use ostro_local::api::applied::Store;
-use ostro_local::api::client::{Client, ClientError};
-use ostro_local::api::view::{Apply, Delete, Key, Text};
-use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
+use ostro_local::api::client::{Client, ClientError, running};
+use ostro_local::api::view::{Applied, Apply, Delete, Key, Text};
+use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes, name_option};
 use ostro_local::wishes::InForce;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,28 +24,27 @@ const IMAGE: &str = "ostro.dev/run";
 /// Options of `ostro run`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-The program becomes a Deployment, and a Service of the same name for its ports. If the mesh runs, it joins; else
-one comes up in the foreground. It is taken out again when this command ends (Ctrl-C); with -d, by `ostro delete
-deploy/NAME svc/NAME`.
+The program becomes a Deployment, and a Service of the same name for its ports. If the mesh runs, it joins; else \
+one comes up in the foreground. It is taken out again when this command ends (Ctrl-C); with -d, by `ostro delete`.
 
 Examples:
   ostro run --name a --port http:8080 -- python3 -m http.server 8080
   ostro run -d --name b --replicas 2 --env GREETING=hello --port grpc:9000 -- ./server")]
 pub struct Args {
     /// What the program is called in the mesh: its Deployment, its Service, its host name for others.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = label)]
     name: String,
     /// A port that it listens on, with its protocol: http:8080, grpc:9000, tcp:5432; may be given more than once.
     #[arg(long = "port", value_name = "PROTOCOL:PORT")]
     ports: Vec<Port>,
     /// Its namespace.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = label, default_value = "default")]
     namespace: String,
     /// A variable of its environment; may be given more than once.
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     env: Vec<Variable>,
     /// How many of it.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", value_parser = replicas, allow_negative_numbers = true, default_value_t = 1)]
     replicas: u32,
     /// Only put it into the running mesh; it stays when this command ends.
     #[arg(short, long)]
@@ -52,10 +52,13 @@ pub struct Args {
     /// The mesh that is meant, of several that run on this machine.
     #[arg(long, value_name = "MESH", default_value = DEFAULT_NAME)]
     mesh: MeshName,
+    /// Print one JSON object, or one for each change if no mesh runs (docs/local.md says what is in it).
+    #[arg(long)]
+    json: bool,
     #[command(flatten, next_help_heading = "If no mesh runs")]
     ground: GroundArgs,
     /// The program and its arguments.
-    #[arg(last = true, required = true, num_args = 1.., value_name = "CMD")]
+    #[arg(last = true, required = true, num_args = 1.., value_name = "CMD", help_heading = "Arguments")]
     command: Vec<String>,
 }
 
@@ -92,7 +95,7 @@ impl FromStr for Variable {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+        let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, such as GREETING=hello")?;
         Ok(Self(name.to_owned(), value.to_owned()))
     }
 }
@@ -101,7 +104,7 @@ impl Args {
     /// Joins the mesh, or brings one up.
     pub fn run(self) -> Outcome {
         let meshes = Meshes::of_this_user();
-        let apply = Apply { files: vec![self.text()?], namespace: None };
+        let apply = Apply { files: vec![self.text()?], namespace: None, create: true };
         // Without a second thread: a mesh of our own could not be brought up any more.
         let joined = super::block_on_here(async {
             match Client::open(&meshes, &self.mesh).await {
@@ -114,11 +117,9 @@ impl Args {
             return Ok(code);
         }
         if self.detach {
-            let text =
-                format!("no mesh named `{}` runs, and -d only joins one that does: ostro up", self.mesh);
-            return Err(text.into());
+            return Err(self.nothing_to_join(&running(&meshes)).into());
         }
-        hold(&self.mesh, None, &self.ground, (false, false), |state| {
+        hold(&self.mesh, None, &self.ground, (false, self.json), |state| {
             let mut store = Store::open(&state.join(ostro_local::api::APPLIED))?;
             store.apply(&apply, &InForce::default()).map_err(|refused| refused.refusal.to_string())?;
             self.ground.options(&self.mesh, state, Vec::new())
@@ -128,29 +129,78 @@ impl Args {
     async fn join(&self, client: &Client, apply: &Apply) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        client.apply(apply).await?;
-        let place =
-            if self.namespace == "default" { String::new() } else { format!(" -n {}", self.namespace) };
-        let name = &self.name;
-        print(&format!("{name} is in the mesh `{}`\n", client.name()))?;
-        if let Some(port) = self.ports.first().filter(|port| port.protocol.starts_with("http")) {
-            print(&format!("  others reach it:   http://{name}.{}:{}\n", self.namespace, port.port))?;
+        let applied = client.apply(apply).await?;
+        match self.json {
+            true => print(&format!("{:#}\n", self.as_json(client.name(), &applied)))?,
+            false => print(&self.as_text(client.name()))?,
         }
-        print(&format!("  what it writes:    ostro logs {name}{place} -f\n"))?;
         if self.detach {
-            print(&format!("  take it out:       ostro delete deploy/{name} svc/{name}{place}\n"))?;
             return Ok(ExitCode::SUCCESS);
         }
-        print("  take it out:       Ctrl-C\n")?;
         let mut pods = client.watch_pods().await?;
-        let gone = async { while let Some(Ok(_)) = pods.next::<Value>().await {} };
+        let gone = async {
+            loop {
+                match pods.next::<Value>().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(error),
+                    None => return Ok(()),
+                }
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            () = gone => return Ok(ExitCode::SUCCESS),
+            ended = gone => {
+                eprintln!("ostro: the mesh `{}` has ended, and `{}` with it", client.name(), self.name);
+                ended?;
+                return Ok(ExitCode::SUCCESS);
+            }
         }
         client.delete(&self.delete()).await?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn nothing_to_join(&self, running: &[MeshName]) -> String {
+        let mut text = format!("no mesh named `{}` runs, and -d only joins one that does", self.mesh);
+        if let Some(first) = running.first() {
+            let names: Vec<&str> = running.iter().map(MeshName::as_str).collect();
+            text.push_str(&format!("\n  these run:     {} (say which: --mesh {first})", names.join(", ")));
+        }
+        let option = name_option(&self.mesh);
+        text + &format!(
+            "\n  start it:      ostro up{option}\n  or without -d: a mesh of its own comes up with it"
+        )
+    }
+
+    /// Where others reach it, if it speaks HTTP.
+    fn url(&self) -> Option<String> {
+        let port = self.ports.first().filter(|port| port.protocol.starts_with("http"))?;
+        Some(format!("http://{}.{}:{}", self.name, self.namespace, port.port))
+    }
+
+    fn as_json(&self, mesh: &MeshName, applied: &Applied) -> Value {
+        json!({
+            "mesh": mesh.as_str(), "namespace": self.namespace, "name": self.name, "url": self.url(),
+            "objects": applied.objects, "notes": applied.notes,
+        })
+    }
+
+    fn as_text(&self, mesh: &MeshName) -> String {
+        let (name, option) = (&self.name, name_option(mesh));
+        let place =
+            if self.namespace == "default" { String::new() } else { format!(" -n {}", self.namespace) };
+        let mut text = format!("{name} is in the mesh `{mesh}`\n");
+        if let Some(url) = self.url() {
+            text.push_str(&format!("  others reach it:   {url}\n"));
+        }
+        text.push_str(&format!("  what it writes:    ostro logs {name}{place}{option} -f\n"));
+        match self.detach {
+            true => {
+                let service = if self.ports.is_empty() { String::new() } else { format!(" svc/{name}") };
+                text + &format!("  take it out:       ostro delete deploy/{name}{service}{place}{option}\n")
+            }
+            false => text + "  take it out:       Ctrl-C\n",
+        }
     }
 
     fn delete(&self) -> Delete {
@@ -172,6 +222,13 @@ impl Args {
         let (program, args) = self.command.split_first().ok_or("which program? ostro run ... -- CMD")?;
         let program = found(program)?;
         let directory = std::env::current_dir()?;
+        let is_open = is_for_all(&directory);
+        if !is_open {
+            eprintln!(
+                "ostro: {} is closed to others, and in a mesh of root's, programs run as nobody: this one runs in /",
+                directory.display()
+            );
+        }
         let text = |path: &Path| path.to_str().map(str::to_owned).ok_or("a path that is not UTF-8");
         let labels = json!({"app": self.name});
         let env: BTreeMap<&str, &str> = self.env.iter().map(|v| (v.0.as_str(), v.1.as_str())).collect();
@@ -187,7 +244,7 @@ impl Args {
             "image": IMAGE,
             "command": [text(&program)?],
             "args": args,
-            "workingDir": if is_for_all(&directory) { text(&directory)? } else { "/".to_owned() },
+            "workingDir": if is_open { text(&directory)? } else { "/".to_owned() },
             "env": env,
             "ports": ports()
                 .map(|(_, port)| json!({"containerPort": port.port, "protocol": protocol(port)}))
@@ -218,21 +275,4 @@ impl Args {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         Ok(Text { name: "ostro run".to_owned(), text: list.to_string() })
     }
-}
-
-/// The program's path, as a shell would find it.
-fn found(program: &str) -> Result<PathBuf, String> {
-    if program.contains('/') {
-        return Path::new(program).canonicalize().map_err(|error| format!("{program}: {error}"));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file()).ok_or_else(|| {
-        format!("no program `{program}` in PATH; is it installed, or give its path (./{program})")
-    })
-}
-
-/// True if a program of another user's can be there: root's programs run as somebody else.
-fn is_for_all(directory: &Path) -> bool {
-    let open = |path: &Path| path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
-    !Meshes::of_this_user().is_root() || directory.ancestors().all(open)
 }

@@ -2,13 +2,17 @@
 
 use super::Outcome;
 use super::common::{MeshArgs, kind, print};
+use super::values::replicas;
+use ostro_api::similar::did_you_mean;
 use ostro_local::api::view::{Key, Objects, Scale};
-use ostro_local::similar::did_you_mean;
 use serde_json::json;
 use std::process::ExitCode;
 
 /// Kinds that have a number of replicas.
 const SCALED: [&str; 3] = ["Deployment", "StatefulSet", "ReplicaSet"];
+
+/// Candidates that a message lists.
+const LISTED_MAX: usize = 10;
 
 /// Options of `ostro scale`.
 #[derive(clap::Args, Debug)]
@@ -23,7 +27,7 @@ pub struct Args {
     #[arg(value_name = "WORKLOAD")]
     workload: String,
     /// How many pods it is to have.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = replicas, allow_negative_numbers = true)]
     replicas: u32,
     /// Its namespace [default: wherever there is one of that name].
     #[arg(short, long, value_name = "NAMESPACE")]
@@ -92,24 +96,31 @@ impl Args {
                 Some(other) => not_scaled(&other.kind),
                 None => {
                     let hint = did_you_mean(name, scaled.iter().map(|key| key.name.as_str()));
-                    format!("no workload `{}`{hint}", self.workload)
+                    let list = match hint.is_empty() {
+                        true if scaled.is_empty() => "; there are none that could be scaled".to_owned(),
+                        true => format!("; there are:{}", listed(&scaled)),
+                        false => String::new(),
+                    };
+                    format!("no workload `{}`{hint}{list}", self.workload)
                 }
             }
             .into()),
             several => {
-                let list: Vec<String> = several
-                    .iter()
-                    .map(|key| format!("\n  {}/{} -n {}", key.kind.to_lowercase(), key.name, key.namespace))
-                    .collect();
-                Err(format!(
-                    "`{}` may be any of these; say its kind and -n NAMESPACE{}",
-                    self.workload,
-                    list.concat()
-                )
-                .into())
+                let list = listed(several);
+                Err(format!("`{}` may be any of these; say its kind and -n NAMESPACE{list}", self.workload)
+                    .into())
             }
         }
     }
+}
+
+fn listed(keys: &[&Key]) -> String {
+    let line = |key: &&Key| format!("\n  {}/{} -n {}", key.kind.to_lowercase(), key.name, key.namespace);
+    let mut text: String = keys.iter().take(LISTED_MAX).map(line).collect();
+    if keys.len() > LISTED_MAX {
+        text.push_str(&format!("\n  and {} more", keys.len() - LISTED_MAX));
+    }
+    text
 }
 
 fn not_scaled(kind: &str) -> String {

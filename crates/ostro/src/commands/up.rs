@@ -2,12 +2,13 @@
 
 use super::common::path_problem;
 use super::doctor::{self, explain};
+use super::values::{address, seconds};
 use super::{Outcome, report};
 use ostro_api::Object;
 use ostro_local::api::view;
 use ostro_local::doctor::Wants;
-use ostro_local::images::Images;
-use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
+use ostro_local::images::{Images, ImagesError};
+use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes, MeshesError};
 use ostro_local::sandbox;
 use ostro_local::tools::Tools;
 use ostro_local::up::{Mesh, Options};
@@ -66,17 +67,17 @@ pub struct GroundArgs {
     images: Option<PathBuf>,
     /// Where the ingress gateway is reached; port 0 takes one that is free [default: 127.0.0.1:8080; of a
     /// mesh with a name of its own, 127.0.0.1:0].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     ingress: Option<SocketAddr>,
     /// Where the control plane's metrics and debug pages are reached; port 0 takes one that is free [default:
     /// 127.0.0.1:15014; of a mesh with a name of its own, 127.0.0.1:0].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     control_http: Option<SocketAddr>,
     /// Stock Envoy [default: OSTRO_ENVOY, else the one `cargo xtask setup` installs, else in PATH].
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
     /// Seconds that the proxy of a pod that goes away lets requests end.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, default_value_t = 5)]
     drain: u64,
 }
 
@@ -103,7 +104,14 @@ pub fn hold(
     (plain, json): (bool, bool),
     options: impl FnOnce(PathBuf) -> Result<Options, Box<dyn Error + Send + Sync>>,
 ) -> Outcome {
-    let ground = Meshes::of_this_user().lay(name, state)?;
+    let ground = Meshes::of_this_user().lay(name, state).map_err(|error| match (error, state) {
+        (MeshesError::File { path, source }, Some(_)) => {
+            let text =
+                format!("--state-dir {}: {source}; choose a directory that you may write to", path.display());
+            text.into()
+        }
+        (error, _) => Box::<dyn Error + Send + Sync>::from(error),
+    })?;
     let (left, terminal) = (ground.clone(), Remembered::now());
     let prepared = args.wants(name, &ground.dir).and_then(|wants| Ok((wants, options(ground.dir.clone())?)));
     let (wants, options) = match prepared {
@@ -172,6 +180,14 @@ async fn run(options: Options, form: Form, wants: Wants) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is wrong with a map of images; some errors name the file themselves.
+fn images_text(path: &Path, error: &ImagesError) -> String {
+    match error {
+        ImagesError::File { .. } | ImagesError::Text(_) => format!("--images {error}"),
+        ImagesError::Form(_) | ImagesError::Either(_) => format!("--images {}: {error}", path.display()),
+    }
+}
+
 impl GroundArgs {
     /// Where the ingress gateway and the control plane's pages are to be reached.
     fn addresses(&self, name: &MeshName) -> (SocketAddr, SocketAddr) {
@@ -199,7 +215,9 @@ impl GroundArgs {
         let (ingress, control_http) = self.addresses(name);
         let tools = Tools::find(self.envoy.clone())?;
         let images = match &self.images {
-            Some(path) => Images::read(path)?.then(Images::built_in()?),
+            Some(path) => {
+                Images::read(path).map_err(|error| images_text(path, &error))?.then(Images::built_in()?)
+            }
             None => Images::built_in()?,
         };
         let mut expose = Vec::new();

@@ -13,11 +13,11 @@ use std::process::ExitCode;
 /// Options of `ostro validate`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Exit status 1 if anything is refused.
+Exit status 1 if anything is refused, or if there is nothing to check.
 
 Examples:
   ostro validate shop/
-  ostro validate -o json a.yaml b.yaml")]
+  ostro validate --json a.yaml b.yaml")]
 pub struct Args {
     /// Files, or directories searched for .yaml, .yml and .json.
     #[arg(required = true, value_name = "PATH")]
@@ -25,6 +25,9 @@ pub struct Args {
     /// How to print what was found.
     #[arg(short, long, default_value = "text", value_name = "FORMAT")]
     output: Output,
+    /// Print one JSON object, as -o json does (docs/local.md says what is in it).
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,9 +43,9 @@ impl Args {
     pub fn run(self) -> Outcome {
         let checked = check(&self.paths);
         let mut out = io::stdout().lock();
-        let printed = match self.output {
-            Output::Text => print_text(&mut out, &checked),
-            Output::Json => writeln!(out, "{:#}", as_json(&checked)),
+        let printed = match self.json || self.output == Output::Json {
+            false => print_text(&mut out, &checked),
+            true => writeln!(out, "{:#}", as_json(&checked)),
         };
         match printed {
             // Whoever reads has seen enough (`| head`): the exit status still tells.

@@ -1,6 +1,7 @@
 //! "Did you mean": the nearest of what could have been meant, and names of kinds as people type them.
 
-use ostro_api::Kind;
+use crate::complaint::{Complaint, DID_YOU_MEAN, Severity};
+use crate::object::{Kind, Object};
 
 /// Longest word that is compared; nobody mistypes longer ones by a letter.
 const WORD_MAX: usize = 64;
@@ -22,8 +23,8 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     nearest(word, candidates).map(|found| format!("; did you mean `{found}`?")).unwrap_or_default()
 }
 
-/// Letters to insert, delete, replace, or swap with their neighbours.
-fn distance(a: &str, b: &str) -> usize {
+/// Letters to insert, delete, replace, or swap with their neighbours; `usize::MAX` for long words.
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     if a.len().max(b.len()) > WORD_MAX {
         return usize::MAX;
@@ -96,7 +97,8 @@ const OTHERS: &[&str] = &[
 /// Groups that the kinds above are of: elsewhere every kind is somebody's own.
 const GROUPS: &[&str] = &["", "apps", "batch", "discovery.k8s.io", "networking.istio.io"];
 
-/// The kind that is meant by what was typed: any case, short or plural. Else the one that may have been meant.
+/// The kind that is meant by what was typed: any case, short or plural. Else what may have been
+/// meant.
 pub fn kind(typed: &str) -> Result<&'static str, Option<&'static str>> {
     let lower = typed.to_lowercase();
     let all =
@@ -112,7 +114,9 @@ pub fn kind(typed: &str) -> Result<&'static str, Option<&'static str>> {
             return Ok(kind);
         }
     }
-    Err(nearest(typed, KINDS.iter().map(|(kind, _)| *kind)))
+    // Of two letters everything is a neighbour.
+    let short = KINDS.iter().flat_map(|(_, short)| short.iter().copied()).filter(|short| short.len() > 2);
+    Err(nearest(typed, KINDS.iter().map(|(kind, _)| *kind).chain(short)))
 }
 
 /// The kind that was meant, if this one looks like a slip of it: not acted upon, and nearly one that is.
@@ -123,6 +127,23 @@ pub fn slip(kind: Kind) -> Option<&'static str> {
         return None;
     }
     nearest(word, KINDS.iter().map(|(kind, _)| *kind))
+}
+
+/// The complaint about an object whose kind is a slip of the keyboard; nobody means a kind that there is not.
+pub fn about_kind(object: &Object) -> Option<Complaint> {
+    let Kind::Other(full) = object.meta.kind else { return None };
+    let meant = slip(object.meta.kind)?;
+    let word = full.as_str().split_once('.').map_or(full.as_str(), |(word, _)| word);
+    Some(Complaint {
+        file: object.origin.file.clone(),
+        line: object.origin.line,
+        column: 0,
+        object: None,
+        path: String::new(),
+        found: format!("no kind `{word}`"),
+        allowed: format!("{DID_YOU_MEAN}`{meant}`?"),
+        severity: Severity::Error,
+    })
 }
 
 #[cfg(test)]
@@ -151,6 +172,7 @@ mod tests {
             assert_eq!(kind(typed), Ok(expected), "{typed}");
         }
         assert_eq!(kind("deploymnet"), Err(Some("Deployment")));
+        assert_eq!(kind("deplyo"), Err(Some("deploy")));
         assert_eq!(kind("teapot"), Err(None));
     }
 
