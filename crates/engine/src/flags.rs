@@ -85,8 +85,10 @@ impl ResponseFlags {
 
     /// Numbers of the flags, in order.
     fn numbers(self) -> impl Iterator<Item = u32> {
-        let ordered = (0..ORDERED_MAX).map(move |place| (self.order >> (place * NUMBER_BITS)) & ((1 << NUMBER_BITS) - 1));
-        let ordered = ordered.take_while(|number| *number != 0).filter_map(|number| u32::try_from(number).ok());
+        let ordered = (0..ORDERED_MAX)
+            .map(move |place| (self.order >> (place * NUMBER_BITS)) & ((1 << NUMBER_BITS) - 1));
+        let ordered =
+            ordered.take_while(|number| *number != 0).filter_map(|number| u32::try_from(number).ok());
         let rest = (1..=u32::BITS).filter(move |number| {
             let is_ordered = (0..ORDERED_MAX).any(|place| {
                 (self.order >> (place * NUMBER_BITS)) & ((1 << NUMBER_BITS) - 1) == u64::from(*number)

@@ -63,7 +63,12 @@ struct Bound {
 
 impl Control {
     /// Nothing is in force yet. `drain_time`: how long connections of what was replaced may go on.
-    pub fn new(shared: Arc<Shared>, workers: Vec<Handle>, resolver: Resolver, drain_time: Duration) -> Control {
+    pub fn new(
+        shared: Arc<Shared>,
+        workers: Vec<Handle>,
+        resolver: Resolver,
+        drain_time: Duration,
+    ) -> Control {
         Control {
             shared,
             workers,
@@ -109,7 +114,12 @@ impl Control {
         if let Some(live) = self.shared.clusters.get(cluster) {
             let now = self.shared.clock().monotonic();
             let membership = live.upstream.set_endpoints(endpoints, &NothingResolved, now);
-            tracing::debug!(cluster, added = membership.added.len(), removed = membership.removed.len(), "endpoints");
+            tracing::debug!(
+                cluster,
+                added = membership.added.len(),
+                removed = membership.removed.len(),
+                "endpoints"
+            );
         }
     }
 
@@ -157,8 +167,13 @@ impl Control {
     pub fn put_listener(&mut self, listener: Arc<Listener>, fingerprints: &[u64], sockets: Option<Sockets>) {
         let name = listener.name.clone();
         let before = self.listeners.get(&name).cloned();
-        let live =
-            LiveListener::new(Arc::clone(&listener), fingerprints, before.as_deref(), &self.slots, &self.shared);
+        let live = LiveListener::new(
+            Arc::clone(&listener),
+            fingerprints,
+            before.as_deref(),
+            &self.slots,
+            &self.shared,
+        );
         let live = Arc::new(live);
         if let Some(before) = before {
             self.changes.gone.extend(gone(&before, Some(&live)));

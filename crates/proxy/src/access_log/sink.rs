@@ -69,7 +69,9 @@ impl SinkWriter {
         }
         let lines = std::mem::take(&mut self.lines);
         let message = Message::Lines(std::mem::take(&mut self.buffer));
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sink.messages.try_send(message) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.sink.messages.try_send(message)
+        {
             self.sink.dropped.fetch_add(lines, Ordering::Relaxed);
         }
     }
@@ -116,7 +118,8 @@ impl Logs {
         let id = SinkId(self.next.fetch_add(1, Ordering::Relaxed));
         let sink = Sink { id, messages, dropped: Arc::default() };
         let of = of.clone();
-        let thread = std::thread::Builder::new().name("access_log".to_owned()).spawn(move || write(&of, &heard));
+        let thread =
+            std::thread::Builder::new().name("access_log".to_owned()).spawn(move || write(&of, &heard));
         let thread = thread.inspect_err(|error| tracing::error!(%error, "no thread for an access log")).ok();
         open.insert(place, Open { sink: sink.clone(), thread });
         sink

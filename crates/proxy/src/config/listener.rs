@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ostro_engine::{Ends, FilterChain, Listener, Listeners, StreamView, TcpProxy, Terminal};
 use ostro_engine::inspect::Seen;
+use ostro_engine::{Ends, FilterChain, Listener, Listeners, StreamView, TcpProxy, Terminal};
 
 use super::Shared;
 use super::manager::{Manager, RouteSlots, log, sinks};
@@ -151,7 +151,10 @@ impl LiveListeners {
 
     /// The listener a connection belongs to that arrived at `bound`'s socket.
     pub fn accept(&self, bound: &Arc<LiveListener>, destination: SocketAddr) -> Arc<LiveListener> {
-        let found = self.index.accept(&bound.engine.name, destination).and_then(|found| self.by_name.get(&found.name));
+        let found = self
+            .index
+            .accept(&bound.engine.name, destination)
+            .and_then(|found| self.by_name.get(&found.name));
         Arc::clone(found.unwrap_or(bound))
     }
 

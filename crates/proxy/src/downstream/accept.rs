@@ -39,7 +39,12 @@ struct Arriving {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, bound: Arc<LiveListener>, stream: TcpStream, remote: SocketAddr) {
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    bound: Arc<LiveListener>,
+    stream: TcpStream,
+    remote: SocketAddr,
+) {
     let Some(arriving) = Arriving::new(&worker, &bound, stream, remote) else { return };
     let shared = Arc::clone(&worker.shared);
     let _open = shared.connections.enter();

@@ -114,7 +114,6 @@ impl<'c> Exchange<'c> {
             None => (Framing::UntilClose, None),
         }
     }
-
 }
 
 fn gone(error: &std::io::Error) -> ClientError {
@@ -181,7 +180,15 @@ impl Client for Exchange<'_> {
         // HTTP/1.0 has no interim responses (RFC 9110 section 15.2).
         if self.version == Version::Http11 {
             self.waits &= status != StatusCode::CONTINUE;
-            http1::response_head(self.wire.out(), false, status, headers, &[], Framing::Empty, self.terms.names);
+            http1::response_head(
+                self.wire.out(),
+                false,
+                status,
+                headers,
+                &[],
+                Framing::Empty,
+                self.terms.names,
+            );
         }
     }
 

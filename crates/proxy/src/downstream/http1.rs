@@ -181,14 +181,21 @@ impl Connection {
         .await
     }
 
-    fn poll_interrupted(&mut self, cx: &mut Context<'_>, why: &Late, deadline: Option<Instant>) -> Poll<Next> {
+    fn poll_interrupted(
+        &mut self,
+        cx: &mut Context<'_>,
+        why: &Late,
+        deadline: Option<Instant>,
+    ) -> Poll<Next> {
         if self.scope.fate.poll_cut(cx).is_ready() {
             return Poll::Ready(Next::Closed);
         }
         if self.timer.poll(cx, deadline).is_pending() {
             return Poll::Pending;
         }
-        let refused = |said, details| Next::Refused(StatusCode::REQUEST_TIMEOUT, said, details, ResponseFlags::default());
+        let refused = |said, details| {
+            Next::Refused(StatusCode::REQUEST_TIMEOUT, said, details, ResponseFlags::default())
+        };
         Poll::Ready(match why {
             Late::Idle => {
                 self.scope.stats.downstream_cx_idle_timeout.inc();
@@ -286,7 +293,13 @@ impl Connection {
     }
 
     /// Answers what is no request.
-    fn refuse(&mut self, status: StatusCode, said: &'static str, details: &'static str, flags: ResponseFlags) {
+    fn refuse(
+        &mut self,
+        status: StatusCode,
+        said: &'static str,
+        details: &'static str,
+        flags: ResponseFlags,
+    ) {
         let mut info = self.info();
         let scope = &self.scope;
         info.status = Some(status);

@@ -41,8 +41,16 @@ pub(super) async fn serve(scope: HttpScope, wire: Wire) {
     let began = Instant::now();
     let (socket, read) = wire.into_parts();
     let (server, handle) = h2::serve(socket, read, scope.manager.http2_config());
-    let connection =
-        Connection { scope: Rc::new(scope), handle, began, idle_since: began, timer: Timer::default(), requests: 0, is_draining: false, refused: 0 };
+    let connection = Connection {
+        scope: Rc::new(scope),
+        handle,
+        began,
+        idle_since: began,
+        timer: Timer::default(),
+        requests: 0,
+        is_draining: false,
+        refused: 0,
+    };
     connection.run(server).await;
     stats.downstream_cx_destroy.inc();
     stats.downstream_cx_length_ms.record(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -83,7 +91,9 @@ impl Connection {
             self.log_refused();
         }
         match accepted {
-            Poll::Ready(Ok(Some((head, stream)))) => return Poll::Ready(Next::Request(Box::new(head), stream)),
+            Poll::Ready(Ok(Some((head, stream)))) => {
+                return Poll::Ready(Next::Request(Box::new(head), stream));
+            }
             Poll::Ready(Ok(None)) => return Poll::Ready(Next::Over),
             Poll::Ready(Err(fault)) => {
                 tracing::debug!(%fault, "client");
@@ -151,13 +161,13 @@ impl Connection {
         let scope = Rc::clone(&self.scope);
         tokio::task::spawn_local(async move {
             let RequestHead { mut request, protocol } = head;
-            let mut client = Http2Client { stream, pending: None, is_extended: protocol.is_some(), head_bytes: 0 };
+            let mut client =
+                Http2Client { stream, pending: None, is_extended: protocol.is_some(), head_bytes: 0 };
             if let Some(protocol) = protocol {
                 stream::extended_connect(&mut request, &protocol, scope.worker.random_bytes());
             }
             let waits = request.headers.get(&http::header::EXPECT).is_some_and(is_continue);
-            let facts =
-                Facts { head_bytes: request.headers.wire_bytes() as u64, waits_for_continue: waits };
+            let facts = Facts { head_bytes: request.headers.wire_bytes() as u64, waits_for_continue: waits };
             let mut timer = Timer::default();
             stream::serve(&scope, request, facts, &mut client, &mut timer).await;
         });
@@ -190,7 +200,9 @@ impl Http2Client {
 fn failed(error: StreamError) -> ClientError {
     match error {
         StreamError::Reset { origin: Origin::Peer, .. } => ClientError::Reset,
-        StreamError::Reset { .. } | StreamError::Connection(ConnectionFault::Protocol(_)) => ClientError::Broken,
+        StreamError::Reset { .. } | StreamError::Connection(ConnectionFault::Protocol(_)) => {
+            ClientError::Broken
+        }
         _ => ClientError::Gone,
     }
 }

@@ -7,9 +7,7 @@ use std::task::Poll;
 
 use ostro_engine::breakers::ConnectionPermit;
 use ostro_engine::outlier::Outcome;
-use ostro_engine::{
-    Choice, ConnectionInfo, Host, Priority, ResponseFlags, StreamInfo, StreamView,
-};
+use ostro_engine::{Choice, ConnectionInfo, Host, Priority, ResponseFlags, StreamInfo, StreamView};
 use tokio::time::Instant;
 
 use super::relay::{Broken, Way};
@@ -170,7 +168,9 @@ impl Tcp<'_> {
             let idle = engine.idle_timeout.map(|idle| moved.1 + idle);
             match timer.poll(cx, nearer(idle, most)) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(()) if most.is_some_and(|most| most <= Instant::now()) => Poll::Ready(End::TooLong),
+                Poll::Ready(()) if most.is_some_and(|most| most <= Instant::now()) => {
+                    Poll::Ready(End::TooLong)
+                }
                 Poll::Ready(()) => Poll::Ready(End::Idle),
             }
         })
@@ -229,4 +229,3 @@ impl End {
         if is_client { End::Client } else { End::Upstream(is_reset) }
     }
 }
-

@@ -1,8 +1,8 @@
 //! Bodies, read (RFC 9112 section 7).
 
 use bytes::{Bytes, BytesMut};
-use http::header::HeaderName;
 use http::header;
+use http::header::HeaderName;
 use ostro_engine::Headers;
 
 use super::fields;
@@ -131,7 +131,9 @@ impl BodyDecoder {
                     Some(size) => self.state = State::Chunk(size),
                 },
                 State::Trailers(search) => {
-                    let Some(trailers) = trailers(buffer, search, self.limits)? else { return more(is_closed) };
+                    let Some(trailers) = trailers(buffer, search, self.limits)? else {
+                        return more(is_closed);
+                    };
                     self.state = State::Done;
                     return Ok(if trailers.is_empty() { Decoded::End } else { Decoded::Trailers(trailers) });
                 }

@@ -193,7 +193,9 @@ fn version_of(text: &[u8]) -> Option<Result<Version, HeadError>> {
     match text.strip_prefix(b"HTTP/")? {
         b"1.1" => Some(Ok(Version::Http11)),
         b"1.0" => Some(Ok(Version::Http10)),
-        [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => Some(Err(HeadError::Version)),
+        [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            Some(Err(HeadError::Version))
+        }
         _ => None,
     }
 }

@@ -23,7 +23,20 @@ const LOWER: [u8; 256] = {
         if char.is_ascii_alphanumeric()
             || matches!(
                 char,
-                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
             )
         {
             table[byte] = char.to_ascii_lowercase();
@@ -97,7 +110,9 @@ mod tests {
             }
         }
         let bad = format!("{longer} : v");
-        for line in ["", ":", ": v", "a", "a b: v", "a : v", "a\t: v", "ä: v", "a\0: v", "a(b: v", &longer, &bad] {
+        for line in
+            ["", ":", ": v", "a", "a b: v", "a : v", "a\t: v", "ä: v", "a\0: v", "a(b: v", &longer, &bad]
+        {
             assert!(read(line.as_bytes()).is_none(), "{line:?}");
         }
     }

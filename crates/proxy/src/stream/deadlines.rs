@@ -66,7 +66,8 @@ impl Deadlines {
 
     /// What has passed.
     pub fn passed(&self, now: Instant) -> Option<Limit> {
-        ALL.into_iter().find(|limit| self.at.get(*limit as usize).is_some_and(|at| at.is_some_and(|at| at <= now)))
+        ALL.into_iter()
+            .find(|limit| self.at.get(*limit as usize).is_some_and(|at| at.is_some_and(|at| at <= now)))
     }
 
     /// The deadlines of a try are over.

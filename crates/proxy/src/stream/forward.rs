@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
 use http::StatusCode;
-use ostro_engine::retry::{Denied, Reset, Retries, Verdict};
+use http::header::{HeaderName, HeaderValue};
 use ostro_engine::outlier::Outcome;
+use ostro_engine::retry::{Denied, Reset, Retries, Verdict};
 use ostro_engine::{Choice, Chosen, Forward, Host, ResponseFlags, RetryPolicy};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -124,7 +124,12 @@ impl Stream<'_> {
         usize::try_from(most).unwrap_or(usize::MAX)
     }
 
-    fn set_deadlines<C: Client>(&self, passing: &mut Passing<'_, C>, way: &Way<'_>, response: Option<Duration>) {
+    fn set_deadlines<C: Client>(
+        &self,
+        passing: &mut Passing<'_, C>,
+        way: &Way<'_>,
+        response: Option<Duration>,
+    ) {
         let manager = &self.scope.manager.engine;
         let after = |duration: Option<Duration>| duration.map(|duration| self.began + duration);
         passing.deadlines.set(Limit::Stream, after(way.max_stream));
@@ -174,7 +179,8 @@ impl Stream<'_> {
     ) -> Tried {
         let worker = &self.scope.worker;
         let destination = Some(self.info.connection.local);
-        let choice = Choice { hash: way.hash, destination, tried: Some(retries.tried()), ..Choice::default() };
+        let choice =
+            Choice { hash: way.hash, destination, tried: Some(retries.tried()), ..Choice::default() };
         let Some(host) = way.cluster.choose(worker, &choice) else {
             way.cluster.stats.upstream_cx_none_healthy.inc();
             let flags = ResponseFlags::NO_HEALTHY_UPSTREAM;
@@ -190,10 +196,15 @@ impl Stream<'_> {
             self.request.headers.set(ATTEMPT_COUNT, HeaderValue::from(self.info.attempts));
         }
         way.chosen.rewrite_host(&mut self.request, &host.hostname, self.scope.manager.router());
-        let Ok(_request) = way.cluster.upstream.request(&host, way.forward.priority, worker.monotonic()) else {
+        let Ok(_request) = way.cluster.upstream.request(&host, way.forward.priority, worker.monotonic())
+        else {
             return self.reset(passing, way, retries, &host, Failed::Overflow);
         };
-        passing.begin_try(way.per_try, way.per_try_idle, way.cluster.upstream.cluster.http.max_stream_duration);
+        passing.begin_try(
+            way.per_try,
+            way.per_try_idle,
+            way.cluster.upstream.cluster.http.max_stream_duration,
+        );
         let lease = match self.lease(passing, way, &host).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(AcquireError::Overflow)) => {
@@ -265,7 +276,9 @@ impl Stream<'_> {
             });
             match event.await {
                 Event::Head(head) if self.is_interim(&head) => self.pass_interim(passing, &head),
-                Event::Head(head) => return self.answered(passing, way, retries, host, lease, progress, head).await,
+                Event::Head(head) => {
+                    return self.answered(passing, way, retries, host, lease, progress, head).await;
+                }
                 event => return self.event(passing, way, retries, host, event),
             }
         }
@@ -559,7 +572,9 @@ impl Failed {
 
     fn local(&self) -> Local {
         let (status, reason, flag) = match self {
-            Failed::Overflow => (StatusCode::SERVICE_UNAVAILABLE, "overflow", ResponseFlags::UPSTREAM_OVERFLOW),
+            Failed::Overflow => {
+                (StatusCode::SERVICE_UNAVAILABLE, "overflow", ResponseFlags::UPSTREAM_OVERFLOW)
+            }
             Failed::Upstream(error @ UpstreamError::Protocol(_)) => {
                 (StatusCode::BAD_GATEWAY, error.reason(), error.flag())
             }

@@ -119,7 +119,20 @@ impl<'s> Stream<'s> {
             _ => scope.stats.downstream_rq_http1_total.inc(),
         }
         let random = scope.worker.random();
-        Stream { scope, began, info, request, response: None, trailers: None, cors: None, stripped_port: None, copies: Vec::new(), is_cut: false, has_begun_try: false, random }
+        Stream {
+            scope,
+            began,
+            info,
+            request,
+            response: None,
+            trailers: None,
+            cors: None,
+            stripped_port: None,
+            copies: Vec::new(),
+            is_cut: false,
+            has_begun_try: false,
+            random,
+        }
     }
 
     fn view(&self) -> StreamView<'_> {
@@ -211,7 +224,9 @@ impl<'s> Stream<'s> {
                     let Some(RouteFilter::Cors(policy)) = chosen.filter(&filter.name) else { continue };
                     match policy.decide(&self.request, self.random) {
                         CorsDecision::None => {}
-                        CorsDecision::Preflight(headers) => return Some(End::Reply(Local::preflight(headers))),
+                        CorsDecision::Preflight(headers) => {
+                            return Some(End::Reply(Local::preflight(headers)));
+                        }
                         CorsDecision::Allowed(allowed) => self.cors = Some(allowed),
                     }
                 }
@@ -332,7 +347,13 @@ impl<'s> Stream<'s> {
     }
 
     /// Sends the head of a response that came from an upstream or was made here.
-    fn respond<C: Client>(&mut self, client: &mut C, status: StatusCode, mut headers: Headers, follows: Follows) {
+    fn respond<C: Client>(
+        &mut self,
+        client: &mut C,
+        status: StatusCode,
+        mut headers: Headers,
+        follows: Follows,
+    ) {
         let is_tunnel = follows == Follows::Tunnel;
         if status == StatusCode::NO_CONTENT {
             // RFC 9110 section 8.6.

@@ -175,7 +175,9 @@ impl<'a, C: Client> Passing<'a, C> {
 
     /// Whether the request has no body.
     pub fn is_bodiless(&self) -> bool {
-        self.is_request_read && self.replay.parts.is_empty() && self.replay.trailers.is_none()
+        self.is_request_read
+            && self.replay.parts.is_empty()
+            && self.replay.trailers.is_none()
             && self.counts.received == 0
     }
 

@@ -5,10 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use ostro_engine::{
-    Answer, Chosen, Direct, FaultAbort, Headers, Reply, Request, ResponseFlags,
-};
 use ostro_engine::route::tls_location;
+use ostro_engine::{Answer, Chosen, Direct, FaultAbort, Headers, Reply, Request, ResponseFlags};
 
 use super::{End, Stream};
 use crate::downstream::client::{Client, Follows};
@@ -125,7 +123,12 @@ impl Local {
 
 impl Stream<'_> {
     /// Answers as a route says, with the route's header operations.
-    pub(super) fn reply_of_route<C: Client>(&mut self, client: &mut C, local: Local, chosen: Chosen<'_>) -> End {
+    pub(super) fn reply_of_route<C: Client>(
+        &mut self,
+        client: &mut C,
+        local: Local,
+        chosen: Chosen<'_>,
+    ) -> End {
         self.reply_with(client, local, Some(chosen));
         End::Over
     }

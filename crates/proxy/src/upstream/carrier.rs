@@ -38,7 +38,12 @@ impl Carrier {
     ///
     /// # Errors
     /// The connection cannot take it.
-    pub fn send_head(&mut self, request: &Request, ends: bool, asks_tunnel: bool) -> Result<(), UpstreamError> {
+    pub fn send_head(
+        &mut self,
+        request: &Request,
+        ends: bool,
+        asks_tunnel: bool,
+    ) -> Result<(), UpstreamError> {
         match self {
             Carrier::Http1(call) => call.send_head(request, ends, asks_tunnel),
             Carrier::Http2(call) => return call.send_head(request, ends, asks_tunnel),

@@ -24,7 +24,9 @@ impl UpstreamError {
     /// Envoy's flag for it.
     pub fn flag(&self) -> ResponseFlags {
         match self {
-            UpstreamError::Connect(_) | UpstreamError::ConnectTimeout => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
+            UpstreamError::Connect(_) | UpstreamError::ConnectTimeout => {
+                ResponseFlags::UPSTREAM_CONNECTION_FAILURE
+            }
             UpstreamError::Terminated => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
             UpstreamError::Protocol(_) => ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
             UpstreamError::Reset | UpstreamError::RefusedStream => ResponseFlags::UPSTREAM_REMOTE_RESET,

@@ -143,7 +143,8 @@ impl Call {
     /// The next head, interim ones too.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, UpstreamError>> {
         loop {
-            let head = http1::response(&mut self.wire.input, &mut self.search, self.terms.limits, &self.method);
+            let head =
+                http1::response(&mut self.wire.input, &mut self.search, self.terms.limits, &self.method);
             if let Some(head) = head.map_err(malformed)? {
                 return Poll::Ready(self.accept(head));
             }

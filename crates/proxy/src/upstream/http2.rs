@@ -32,8 +32,14 @@ impl Call {
     ///
     /// # Errors
     /// The connection takes no more streams.
-    pub fn send_head(&mut self, request: &Request, ends: bool, asks_tunnel: bool) -> Result<(), UpstreamError> {
-        let extended = if asks_tunnel && request.method != Method::CONNECT { extended_from(request) } else { None };
+    pub fn send_head(
+        &mut self,
+        request: &Request,
+        ends: bool,
+        asks_tunnel: bool,
+    ) -> Result<(), UpstreamError> {
+        let extended =
+            if asks_tunnel && request.method != Method::CONNECT { extended_from(request) } else { None };
         let opened = match &extended {
             Some((request, protocol)) => self.handle.open(request, Some(protocol), ends),
             None => self.handle.open(request, None, ends),
@@ -117,7 +123,9 @@ fn failed(error: StreamError) -> UpstreamError {
     match error {
         StreamError::Reset { unprocessed: true, .. } => UpstreamError::RefusedStream,
         StreamError::Reset { origin: Origin::Us, .. } => UpstreamError::Protocol("http2.violation"),
-        StreamError::Reset { code: ErrorCode::PROTOCOL_ERROR, .. } => UpstreamError::Protocol("http2.remote_reset"),
+        StreamError::Reset { code: ErrorCode::PROTOCOL_ERROR, .. } => {
+            UpstreamError::Protocol("http2.remote_reset")
+        }
         StreamError::Reset { .. } => UpstreamError::Reset,
         StreamError::Connection(ConnectionFault::Protocol(_)) => UpstreamError::Protocol("http2.violation"),
         StreamError::Connection(_) | StreamError::OutOfOrder => UpstreamError::Terminated,

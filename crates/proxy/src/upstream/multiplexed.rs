@@ -81,7 +81,9 @@ impl Multiplexed {
     /// Whether any connection to the host is open.
     pub fn is_open(&self, host: &Host) -> bool {
         let hosts = self.hosts.borrow();
-        hosts.get(&host.id()).is_some_and(|connections| connections.open.iter().any(|open| !open.handle.is_closed()))
+        hosts
+            .get(&host.id())
+            .is_some_and(|connections| connections.open.iter().any(|open| !open.handle.is_closed()))
     }
 
     /// Begins to open a connection.
@@ -103,7 +105,12 @@ impl Multiplexed {
     }
 
     /// Lets connections end that have been idle for too long, or whose host is gone; whether any is left.
-    pub fn tick(&self, now: Instant, timeout: Option<std::time::Duration>, is_gone: impl Fn(HostId) -> bool) -> bool {
+    pub fn tick(
+        &self,
+        now: Instant,
+        timeout: Option<std::time::Duration>,
+        is_gone: impl Fn(HostId) -> bool,
+    ) -> bool {
         let mut hosts = self.hosts.borrow_mut();
         hosts.retain(|id, connections| {
             let gone = is_gone(*id);
@@ -111,7 +118,8 @@ impl Multiplexed {
                 if !open.handle.is_idle() {
                     open.idle_since.set(now);
                 }
-                let is_idle = timeout.is_some_and(|timeout| now.duration_since(open.idle_since.get()) >= timeout);
+                let is_idle =
+                    timeout.is_some_and(|timeout| now.duration_since(open.idle_since.get()) >= timeout);
                 if gone || is_idle {
                     open.handle.graceful_shutdown();
                 }

@@ -29,8 +29,8 @@ use super::multiplexed::Multiplexed;
 use super::raw::Raw;
 use crate::config::LiveCluster;
 use crate::http1::{HeadLimits, Names};
-use crate::stats::{ClusterStats, Local, Origin};
 use crate::socket::Socket;
+use crate::stats::{ClusterStats, Local, Origin};
 use crate::wire::Wire;
 use crate::worker::Worker;
 
@@ -167,7 +167,8 @@ impl WorkerCluster {
             return None;
         }
         if self.is_http2(plan) {
-            let handle = self.multiplexed.take(host, self.upstream.cluster.http.max_requests_per_connection)?;
+            let handle =
+                self.multiplexed.take(host, self.upstream.cluster.http.max_requests_per_connection)?;
             return Some(Lease { carrier: Carrier::Http2(http2::Call::new(handle)), held: None });
         }
         let mut pools = self.pools.borrow_mut();
@@ -197,7 +198,10 @@ impl WorkerCluster {
             if let Some(lease) = self.take_idle(host, plan) {
                 return Ok(lease);
             }
-            if self.is_http2(plan) && !plan.is_raw && let Some(opened) = self.multiplexed.wait(host).await {
+            if self.is_http2(plan)
+                && !plan.is_raw
+                && let Some(opened) = self.multiplexed.wait(host).await
+            {
                 opened.map_err(AcquireError::Upstream)?;
                 if !self.multiplexed.is_open(host) {
                     return Err(AcquireError::Upstream(UpstreamError::Terminated));
@@ -258,7 +262,9 @@ impl WorkerCluster {
                 self.stats.upstream_cx_connect_timeout.inc();
             }
         })?;
-        self.stats.upstream_cx_connect_ms.record(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        self.stats
+            .upstream_cx_connect_ms
+            .record(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
         Ok(socket)
     }
 

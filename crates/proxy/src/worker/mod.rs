@@ -141,8 +141,8 @@ impl Worker {
         let version = self.shared.clusters.version();
         let mut clusters = self.clusters.borrow_mut();
         clusters.retain(|name, (seen, cluster)| {
-            let is_current = *seen == version
-                || self.shared.clusters.get(name).is_some_and(|live| cluster.is_of(&live));
+            let is_current =
+                *seen == version || self.shared.clusters.get(name).is_some_and(|live| cluster.is_of(&live));
             if is_current {
                 *seen = version;
             }
