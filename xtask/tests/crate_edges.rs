@@ -57,7 +57,10 @@ const CONFINED: &[(&str, Allowed, &str)] = &[
     ("saphyr-parser", |name, _| name == "ostro-api", "only `api` reads YAML"),
     (
         "envoy-types",
-        |name, _| ["ostro-translate", "ostro-engine", "ostro-discovery", "ostro-xds-client"].contains(&name),
+        |name, _| {
+            ["ostro-translate", "ostro-engine", "ostro-discovery", "ostro-xds-client", "ostro-proxy"]
+                .contains(&name)
+        },
         "most of the house compiles without Envoy's types",
     ),
 ];

@@ -31,11 +31,6 @@ impl Timer {
         }
         Poll::Pending
     }
-
-    /// Forgets the timer: for connections that may be idle for long.
-    pub fn release(&mut self) {
-        self.sleep = None;
-    }
 }
 
 /// The nearer of two deadlines.

@@ -227,6 +227,7 @@ mod tests {
                 "access-control-allow-methods: GET, PUT",
                 "access-control-allow-headers: x-a",
                 "access-control-max-age: 60",
+                "access-control-expose-headers: x-b",
             ]
         );
     }

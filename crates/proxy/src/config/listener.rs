@@ -157,9 +157,4 @@ impl LiveListeners {
             .and_then(|found| self.by_name.get(&found.name));
         Arc::clone(found.unwrap_or(bound))
     }
-
-    /// All of them, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<LiveListener>> {
-        self.by_name.values()
-    }
 }

@@ -14,6 +14,7 @@ pub type Own = [Option<(HeaderName, HeaderValue)>];
 
 /// Writes a request's head: `own` fields behind the others. `content-length` is among them if `framing` is a length;
 /// `transfer-encoding` is written by the framing.
+#[allow(clippy::too_many_arguments, reason = "a head has these parts")]
 pub fn request_head(
     out: &mut BytesMut,
     method: &Method,

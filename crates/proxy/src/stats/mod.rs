@@ -15,7 +15,7 @@ mod reading;
 mod registry;
 mod tags;
 
-pub(crate) use cell::{Codes, Counter, Gauge, GaugeGuard, Histogram};
+pub(crate) use cell::{Codes, Counter, Gauge, Histogram};
 pub(crate) use families::{ClusterStats, HttpStats, ListenerStats, Origin, TcpStats};
 pub(crate) use family::{Family, Value, Zero};
 pub(crate) use quantiles::{BOUNDS, QUANTILES, Seen};

@@ -26,7 +26,6 @@ use tokio::time::Instant;
 use crate::downstream::HttpScope;
 use crate::downstream::client::{Client, ClientError, Follows};
 use crate::timers::Timer;
-use passing::{Event, Passing};
 use reply::Local;
 use upgrade::Tunnel;
 

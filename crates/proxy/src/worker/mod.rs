@@ -25,6 +25,9 @@ pub(crate) use run::{Handle, Order, Port, start};
 /// Bytes that a worker reads at once when it passes bytes on as they are.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// A view of a cluster, and the version of all clusters in which it was last found to be current.
+type Known = (u64, Rc<WorkerCluster>);
+
 /// A worker's state.
 pub(crate) struct Worker {
     /// What all workers share.
@@ -35,7 +38,7 @@ pub(crate) struct Worker {
     pub connections: Connections,
     /// Listeners, as this worker has heard of them.
     pub listeners: RefCell<Arc<LiveListeners>>,
-    clusters: RefCell<HashMap<Box<str>, (u64, Rc<WorkerCluster>)>>,
+    clusters: RefCell<HashMap<Box<str>, Known>>,
     logs: RefCell<HashMap<SinkId, SinkWriter>>,
     line: RefCell<Vec<u8>>,
     scratch: RefCell<Box<[u8]>>,

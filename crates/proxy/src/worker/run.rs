@@ -70,7 +70,7 @@ impl Handle {
                 Ok(()) | Err(TrySendError::Closed(_)) => return,
                 Err(TrySendError::Full(back)) => order = back,
             }
-            std::thread::sleep(FULL_PAUSE);
+            std::thread::park_timeout(FULL_PAUSE);
         }
         tracing::error!("a worker does not hear");
     }
