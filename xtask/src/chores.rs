@@ -95,7 +95,8 @@ pub fn deny() -> Done {
 
 /// The programs that tests and demo start as processes of their own.
 fn build_programs() -> Done {
-    run(cargo().args(["build", "--package", "ostro", "--package", "ostro-samples", "--bins"]))
+    let packages = ["ostro", "ostro-samples", "ostro-proxy"].map(|name| ["--package", name]);
+    run(cargo().arg("build").args(packages.as_flattened()).arg("--bins"))
 }
 
 /// A program of this workspace as `cargo build` leaves it.
