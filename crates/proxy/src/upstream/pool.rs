@@ -34,8 +34,6 @@ use crate::stats::{ClusterStats, Local, Origin};
 use crate::wire::Wire;
 use crate::worker::Worker;
 
-/// How many HTTP/2 connections are opened for one request that end before it could be sent.
-const OPENED_IN_VAIN_MAX: u32 = 3;
 /// How many times in a row a pool serves its own worker's waiting requests before another worker's turn comes.
 const OWN_TURNS_MAX: u32 = 16;
 
@@ -196,7 +194,6 @@ impl WorkerCluster {
         })?;
         self.stats.upstream_rq_pending_total.inc();
         let _gauge = self.stats.upstream_rq_pending_active.enter();
-        let mut rounds = 0;
         loop {
             if let Some(lease) = self.take_idle(host, plan) {
                 return Ok(lease);
@@ -206,8 +203,7 @@ impl WorkerCluster {
                 && let Some(opened) = self.multiplexed.wait(host).await
             {
                 opened.map_err(AcquireError::Upstream)?;
-                rounds += 1;
-                if rounds >= OPENED_IN_VAIN_MAX && !self.multiplexed.is_open(host) {
+                if !self.multiplexed.is_open(host) {
                     return Err(AcquireError::Upstream(UpstreamError::Terminated));
                 }
                 continue;

@@ -189,7 +189,7 @@ fn matches() -> Vec<Case> {
     }
     const GET: &str = "GET /a?q=1 HTTP/1.1\r\nhost: a.test\r\nx-a: 1\r\nx-a: 2\r\n\r\n";
     vec![
-        matched("a prefix", json!({"prefix": "/a"}), GET, "match"),
+        matched("a prefix, redirected or rewritten", json!({"prefix": "/a"}), GET, "match"),
         matched("a prefix in other letters", json!({"prefix": "/A"}), GET, "no match"),
         matched("a prefix in whatever letters", json!({"prefix": "/A", "case_sensitive": false}), GET, "match"),
         matched("a path without its query", json!({"path": "/a"}), GET, "match"),
