@@ -92,8 +92,33 @@ impl Host {
         Host {
             mounts: field("/proc/self/mountinfo", 4),
             links: field("/proc/net/dev", 0).into_iter().filter(|name| name.ends_with(':')).collect(),
-            rules: String::from_utf8_lossy(&rules.stdout).into_owned(),
+            rules: without_counts(&String::from_utf8_lossy(&rules.stdout)),
             sockets: field("/proc/net/unix", 7).into_iter().filter(|path| path.starts_with(&below)).collect(),
         }
+    }
+}
+
+/// Rules without what their counters have counted: other people's rules, those of a container engine, count on.
+fn without_counts(rules: &str) -> String {
+    let mut words = rules.split(' ');
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        kept.push(word);
+        if matches!(word, "packets" | "bytes") {
+            words.next();
+        }
+    }
+    kept.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_counts;
+
+    #[test]
+    fn counters_do_not_count() {
+        let rules = |n| format!("chain x {{\n\t\tcounter packets {n} bytes {n} jump y\n\t}}\n");
+        assert_eq!(without_counts(&rules(1)), without_counts(&rules(22)));
+        assert!(without_counts(&rules(1)).contains("jump y"));
     }
 }
