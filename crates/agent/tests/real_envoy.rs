@@ -55,7 +55,7 @@ fn envoy_accepts_the_bootstrap_without_a_word() {
     }
 }
 
-/// The ports of the bootstrap are fixed by contract, so a test that runs it moves them to free ones.
+/// The ports of the bootstrap are those that Istio's tools and probes know, so a test that runs it moves them to free ones.
 fn on_free_ports(mut json: serde_json::Value) -> serde_json::Value {
     json["admin"]["address"]["socket_address"]["port_value"] = 0.into();
     for listener in json["static_resources"]["listeners"].as_array_mut().unwrap() {

@@ -1,7 +1,9 @@
 //! `cargo xtask bench translate`: a large mesh, many eager proxies, one change after the other.
 //!
 //! Prints the size of the read index, and for each sort of change how long the model and the distribution take (on the
-//! clock, and of that at work), when the last proxy has it, and how many responses that took. Fails if the index is larger than the design allows.
+//! clock, and of that at work), when the last proxy has it, and how many responses that took. Fails if the index is larger
+//! than [`INDEX_BYTES_MAX`]: it grows with what is built, not with who asks, and may not become what a control plane's
+//! memory goes to.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot be made must stop")]
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! Acceptance: our regular expressions accept, refuse and match as stock Envoy's do.
+//! Our regular expressions accept, refuse and match as stock Envoy's do.
 //!
 //! Envoy is asked twice. Which patterns it takes: each is a listener of its own in a file that Envoy follows, and the
 //! config dump says which were refused. What they match: each accepted pattern guards a route, and
