@@ -17,10 +17,12 @@ use envoy_types::pb::envoy::config::cluster::v3::{Cluster as Proto, OutlierDetec
 use envoy_types::pb::envoy::config::core::v3::health_check::{
     HealthChecker, HttpHealthCheck, Payload, TcpHealthCheck, payload,
 };
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::core::v3::socket_option::Value as OptionValue;
 use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType;
 use envoy_types::pb::envoy::config::core::v3::{
     BindConfig, ExtraSourceAddress, HealthCheck, HealthStatus, Http2ProtocolOptions,
-    HttpProtocolOptions as CommonOptions, Metadata, SocketAddress, TransportSocket,
+    HttpProtocolOptions as CommonOptions, Metadata, SocketAddress, SocketOption, TransportSocket,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::cluster_load_assignment::Policy as AssignmentPolicy;
 use envoy_types::pb::envoy::config::endpoint::v3::cluster_load_assignment::policy::DropOverload;
@@ -36,7 +38,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 };
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Struct, Value};
+use envoy_types::pb::google::protobuf::{BoolValue, Struct, Value};
 use ostro_engine::balance::{NothingResolved, Resolved};
 use ostro_engine::cluster::{Assignment, DnsFamily, Policy, Probe, Selection, Transport, UpstreamProtocol};
 use ostro_engine::{Cluster, Discovery, Upstream};
@@ -304,9 +306,41 @@ fn a_source_address_is_of_the_destinations_family() {
         }],
         ..Default::default()
     });
-    let bind = Cluster::compile(proto).unwrap().bind;
+    let bind = Cluster::compile(proto).unwrap().bind.unwrap();
     let from = |to: &str| bind.source_for(to.parse().unwrap()).unwrap().ip().to_string();
     assert_eq!((from("10.0.0.1").as_str(), from("fd00::1").as_str()), ("127.0.0.6", "::6"));
+}
+
+#[test]
+fn what_a_cluster_says_of_its_sockets_goes_before_what_holds_for_all() {
+    let bind = |address: Option<&str>, freebind: Option<bool>, mark: Option<i64>| {
+        let mut proto = cluster("c");
+        proto.upstream_bind_config = Some(BindConfig {
+            source_address: address.map(|address| SocketAddress {
+                address: address.to_owned(),
+                port_specifier: Some(PortSpecifier::PortValue(0)),
+                ..Default::default()
+            }),
+            freebind: freebind.map(|value| BoolValue { value }),
+            socket_options: mark
+                .map(|value| SocketOption {
+                    level: 1,
+                    name: 36,
+                    value: Some(OptionValue::IntValue(value)),
+                    ..Default::default()
+                })
+                .into_iter()
+                .collect(),
+            ..Default::default()
+        });
+        Cluster::compile(proto).unwrap().bind.unwrap()
+    };
+    let all = bind(Some("127.0.0.6"), Some(true), Some(1337));
+    assert_eq!(all.overridden_by(None), all);
+    let address_only = all.overridden_by(Some(&bind(Some("127.0.0.7"), None, None)));
+    assert_eq!(address_only, bind(Some("127.0.0.7"), Some(true), Some(1337)));
+    let rest_only = all.overridden_by(Some(&bind(None, Some(false), Some(5))));
+    assert_eq!(rest_only, bind(None, Some(false), Some(5)));
 }
 
 #[test]

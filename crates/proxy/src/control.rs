@@ -98,7 +98,8 @@ impl Control {
             upstream.set_endpoints(endpoints, &NothingResolved, now);
         }
         let stats = self.shared.stats.cluster(&cluster.stat_name);
-        let live = Arc::new(LiveCluster { upstream, stats });
+        let bind = self.shared.bind.overridden_by(cluster.bind.as_ref());
+        let live = Arc::new(LiveCluster { upstream, stats, bind });
         if let Some(task) = self.resolving.remove(&name) {
             task.abort();
         }

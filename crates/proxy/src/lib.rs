@@ -29,6 +29,7 @@ mod stats;
 mod stream;
 mod subject;
 mod timers;
+mod unsupported;
 mod upstream;
 mod wire;
 mod worker;

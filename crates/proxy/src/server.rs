@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterProto;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
@@ -16,8 +17,8 @@ use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::endpoint::v3::LbEndpoint;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use ostro_engine::cluster::Bind;
 use ostro_engine::{Cluster, Listener};
-use ostro_transport::ConnectOptions;
 use ostro_transport::dns::Resolver;
 use ostro_xds_client::{Ads, Dialects, Kind, Moment, PlainDial, Store, Target, Wildcard};
 use prost::Message as _;
@@ -37,8 +38,6 @@ use crate::stats::{Stats, Tags};
 use crate::subject::Proxy;
 use crate::worker::{self, Scope};
 
-/// How long connecting to the control plane may take, if its cluster does not say.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether something is due.
 const CHORES_PERIOD: Duration = Duration::from_secs(1);
 const CHORES_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -97,6 +96,9 @@ fn start(options: &Options, levels: LogLevels) -> Result<(), StartError> {
     let bootstrap = configuration::read(options)?;
     let settings = ostro_engine::Bootstrap::compile(bootstrap.clone())
         .map_err(|refusal| StartError::Invalid(refusal.to_string()))?;
+    crate::unsupported::bind(&settings.bind).map_err(|unsupported| {
+        StartError::Invalid(format!("cluster_manager.upstream_bind_config.{unsupported}"))
+    })?;
     for notice in &settings.notices {
         tracing::warn!("{notice}");
     }
@@ -129,21 +131,22 @@ async fn serve(
     levels: LogLevels,
     started: Instant,
 ) -> Result<(), StartError> {
-    let shared = Arc::new(Shared::new(Stats::default(), Logs::default(), own_ip()));
+    let shared = Arc::new(Shared::new(Stats::default(), Logs::default(), own_ip(), settings.bind.clone()));
     let cores = || std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
     let count = options.concurrency.filter(|count| *count > 0).unwrap_or_else(cores).min(WORKERS_MAX);
     let mut workers = Vec::new();
     for index in 0..count {
         workers.push(worker::start(index, Arc::clone(&shared), options.flush_interval())?);
     }
-    let resolver = Resolver::system(None)?;
+    // Whoever captures traffic knows ours by its mark: names are looked up with it, too.
+    let resolver = Resolver::system(crate::config::mark(&shared.bind))?;
     let control = Control::new(Arc::clone(&shared), workers, resolver.clone(), options.drain_time());
     let control = Rc::new(RefCell::new(control));
     let resources = Resources::new(Rc::clone(&control), Box::new(|_| {}));
     let node = node(options, &mut bootstrap);
     let mut store = Store::new(resources, wildcards(&bootstrap)?);
     add_static(&mut store, &bootstrap)?;
-    let ads = ads(&bootstrap, node, resolver)?;
+    let ads = ads(&bootstrap, node, &shared.bind, resolver)?;
     let handle = ostro_xds_client::Handle::new();
     let records = store.records();
     let (proxy, mut orders) =
@@ -218,7 +221,12 @@ fn add_static(store: &mut Store<Resources>, bootstrap: &Bootstrap) -> Result<(),
 }
 
 /// How the control plane is reached, if there is one.
-fn ads(bootstrap: &Bootstrap, node: Node, resolver: Resolver) -> Result<Option<Ads>, StartError> {
+fn ads(
+    bootstrap: &Bootstrap,
+    node: Node,
+    bind: &Bind,
+    resolver: Resolver,
+) -> Result<Option<Ads>, StartError> {
     let config = bootstrap.dynamic_resources.as_ref().and_then(|dynamic| dynamic.ads_config.as_ref());
     let Some(config) = config else { return Ok(None) };
     let dialect = match config.api_type() {
@@ -235,22 +243,37 @@ fn ads(bootstrap: &Bootstrap, node: Node, resolver: Resolver) -> Result<Option<A
     let Some(TargetSpecifier::EnvoyGrpc(grpc)) = service else {
         return Err(StartError::Invalid("not supported: an ads_config without envoy_grpc".to_owned()));
     };
-    let (targets, timeout) = targets(bootstrap, &grpc.cluster_name)?;
+    let cluster = static_cluster(bootstrap, &grpc.cluster_name)?;
+    let targets = targets(cluster);
+    if targets.is_empty() {
+        return Err(StartError::Invalid(format!(
+            "ads_config names cluster {}, which has no endpoints",
+            cluster.name
+        )));
+    }
+    let cluster =
+        Cluster::compile(cluster.clone()).map_err(|refusal| StartError::Invalid(refusal.to_string()))?;
+    let bind = bind.overridden_by(cluster.bind.as_ref());
+    let options = move |to| crate::config::connect_options(&bind, cluster.keepalive, to);
     let authority =
         if grpc.authority.is_empty() { grpc.cluster_name.clone() } else { grpc.authority.clone() };
-    let dial = PlainDial::new(targets, Arc::new(resolver), ConnectOptions::default(), timeout);
+    let dial = PlainDial::new(targets, Arc::new(resolver), options, cluster.connect_timeout);
     let mut ads = Ads::new(node, dialect, Arc::new(dial), fastrand::u64(..));
     ads.authority = authority;
     Ok(Some(ads))
 }
 
-/// Where a static cluster's endpoints are.
-fn targets(bootstrap: &Bootstrap, name: &str) -> Result<(Vec<Target>, Duration), StartError> {
+/// A static cluster.
+fn static_cluster<'b>(bootstrap: &'b Bootstrap, name: &str) -> Result<&'b ClusterProto, StartError> {
     let clusters =
         bootstrap.static_resources.as_ref().map(|resources| &resources.clusters[..]).unwrap_or_default();
     let unknown =
         || StartError::Invalid(format!("ads_config names cluster {name}, which is not in static_resources"));
-    let cluster = clusters.iter().find(|cluster| cluster.name == name).ok_or_else(unknown)?;
+    clusters.iter().find(|cluster| cluster.name == name).ok_or_else(unknown)
+}
+
+/// Where a static cluster's endpoints are.
+fn targets(cluster: &ClusterProto) -> Vec<Target> {
     let localities = cluster.load_assignment.iter().flat_map(|assignment| &assignment.endpoints);
     let endpoints = localities.flat_map(|locality| &locality.lb_endpoints);
     let address = |endpoint: &LbEndpoint| match &endpoint.host_identifier {
@@ -267,12 +290,7 @@ fn targets(bootstrap: &Bootstrap, name: &str) -> Result<(Vec<Target>, Duration),
         AddressKind::Pipe(pipe) => Some(Target::Unix(pipe.path.into())),
         AddressKind::EnvoyInternalAddress(_) => None,
     };
-    let targets: Vec<Target> = endpoints.filter_map(address).filter_map(target).collect();
-    if targets.is_empty() {
-        return Err(unknown());
-    }
-    let timeout = cluster.connect_timeout.as_ref().and_then(resources::duration);
-    Ok((targets, timeout.unwrap_or(CONNECT_TIMEOUT)))
+    endpoints.filter_map(address).filter_map(target).collect()
 }
 
 /// What is due from time to time: ejected hosts come back, and their like.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,19 +48,22 @@ pub struct PlainDial(Arc<Plain>);
 struct Plain {
     targets: Vec<Target>,
     resolver: Arc<dyn Resolve>,
-    options: ConnectOptions,
+    options: Box<OptionsFor>,
     timeout: Duration,
 }
 
+/// How the socket toward an address is made.
+type OptionsFor = dyn Fn(IpAddr) -> ConnectOptions + Send + Sync;
+
 impl PlainDial {
-    /// `timeout` is that of one address.
+    /// `options`: how the socket toward an address is made; `timeout` is that of one address.
     pub fn new(
         targets: Vec<Target>,
         resolver: Arc<dyn Resolve>,
-        options: ConnectOptions,
+        options: impl Fn(IpAddr) -> ConnectOptions + Send + Sync + 'static,
         timeout: Duration,
     ) -> PlainDial {
-        PlainDial(Arc::new(Plain { targets, resolver, options, timeout }))
+        PlainDial(Arc::new(Plain { targets, resolver, options: Box::new(options), timeout }))
     }
 }
 
@@ -99,7 +102,7 @@ impl Plain {
                 let mut last = io::Error::other(format!("{name} has no address"));
                 for address in answer.addresses.iter() {
                     let to = SocketAddr::new(*address, *port);
-                    match self.in_time(connect(to, &self.options)).await {
+                    match self.in_time(connect(to, &(self.options)(*address))).await {
                         Ok(connected) => return Ok(Box::new(connected)),
                         Err(error) => last = place(&to, error),
                     }

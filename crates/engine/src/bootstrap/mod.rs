@@ -21,12 +21,13 @@ use envoy_types::pb::envoy::config::bootstrap::v3::bootstrap::{
     ApplicationLogConfig, StaticResources, StatsFlush, application_log_config,
 };
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterProto;
-use envoy_types::pb::envoy::config::core::v3::{BindConfig, Node};
+use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::listener::v3::Listener as ListenerProto;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret as SecretProto;
 use envoy_types::pb::google::protobuf;
 
 use crate::Refusal;
+use crate::cluster::Bind;
 use crate::proto::duration;
 use crate::refusal::Within;
 
@@ -62,7 +63,7 @@ pub struct Bootstrap {
     /// Connections of clients that may be open at once, over all listeners.
     pub max_connections: Option<u64>,
     /// How upstream connections are bound, where their cluster does not say it.
-    pub bind: Option<BindConfig>,
+    pub bind: Bind,
     /// The cluster this proxy is itself a part of; empty if it is told none.
     pub local_cluster: String,
     /// The log of the program is one JSON object for each line.
@@ -85,6 +86,8 @@ impl Bootstrap {
         let runtime = runtime.within(|| "layered_runtime".to_owned())?;
         let manager = cluster_manager(proto.cluster_manager.unwrap_or_default());
         let manager = manager.within(|| "cluster_manager".to_owned())?;
+        let bind = manager.upstream_bind_config.as_ref().map(Bind::compile).transpose();
+        let bind = bind.within(|| "cluster_manager.upstream_bind_config".to_owned())?;
         let overload = proto.overload_manager.as_ref().map(overload::max_connections).transpose();
         let max_connections = overload.within(|| "overload_manager".to_owned())?.flatten();
         extensions::check(&proto.bootstrap_extensions).within(|| "bootstrap_extensions".to_owned())?;
@@ -105,7 +108,7 @@ impl Bootstrap {
             stats: StatsSettings::compile(proto.stats_config.unwrap_or_default())
                 .within(|| "stats_config".to_owned())?,
             flush_interval: flush(proto.stats_flush_interval, proto.stats_flush)?,
-            bind: manager.upstream_bind_config,
+            bind: bind.unwrap_or_default(),
             local_cluster: manager.local_cluster_name,
             logs_json: log_format(proto.application_log_config, &mut notices)?,
             notices,

@@ -64,7 +64,7 @@ fn a_sidecars_bootstrap_is_taken() {
     assert_eq!(bootstrap.max_connections, Some(2_147_483_647));
     assert_eq!(bootstrap.flush_interval, Some(Duration::from_secs(5)));
     assert!(bootstrap.logs_json);
-    assert_eq!(bootstrap.bind.unwrap().socket_options.len(), 1);
+    assert_eq!(bootstrap.bind.options.len(), 1);
 
     let ads = bootstrap.dynamic.ads.unwrap();
     assert!(ads.is_delta && ads.tells_node_once);

@@ -22,8 +22,7 @@ pub struct Bind {
 }
 
 impl Bind {
-    pub(super) fn compile(proto: Option<&BindConfig>) -> Result<Bind, Refusal> {
-        let Some(proto) = proto else { return Ok(Bind::default()) };
+    pub(crate) fn compile(proto: &BindConfig) -> Result<Bind, Refusal> {
         #[allow(deprecated, reason = "the older way to write extra_source_addresses")]
         let BindConfig {
             source_address,
@@ -54,6 +53,18 @@ impl Bind {
             options.extend(SocketOption::compile(option).within(|| "socket_options".into())?);
         }
         Ok(Bind { source, extra, freebind: freebind.as_ref().map(|flag| flag.value), options })
+    }
+
+    /// What holds for a cluster that says `own`, where this is what holds for all. As in Envoy, addresses are those of one
+    /// or the other as a whole, the rest is looked up one by one.
+    pub fn overridden_by(&self, own: Option<&Bind>) -> Bind {
+        let Some(own) = own else { return self.clone() };
+        Bind {
+            source: own.source,
+            extra: own.extra.clone(),
+            freebind: own.freebind.or(self.freebind),
+            options: if own.options.is_empty() { self.options.clone() } else { own.options.clone() },
+        }
     }
 
     /// The address to connect from: the first of the destination's family, else the first of all, as in Envoy (connecting

@@ -74,8 +74,8 @@ pub struct Cluster {
     pub transport: TransportSockets,
     /// Keepalive of its connections.
     pub keepalive: Option<TcpKeepalive>,
-    /// Where connections come from.
-    pub bind: Bind,
+    /// Where connections come from, if it says so itself.
+    pub bind: Option<Bind>,
     /// Endpoints written in the cluster: addresses, or names to be resolved.
     pub assignment: Option<Arc<Assignment>>,
     /// What is noted about it.
@@ -141,7 +141,12 @@ fn compile(mut proto: Proto) -> Result<Cluster, Refusal> {
         balancing: Balancing::compile(&proto, &discovery)?,
         transport: TransportSockets::compile(&proto)?,
         keepalive: keepalive(proto.upstream_connection_options.as_ref())?,
-        bind: Bind::compile(proto.upstream_bind_config.as_ref()).within(|| "upstream_bind_config".into())?,
+        bind: proto
+            .upstream_bind_config
+            .as_ref()
+            .map(Bind::compile)
+            .transpose()
+            .within(|| "upstream_bind_config".into())?,
         assignment,
         metadata: Metadata::compile(proto.metadata.take()),
         cleanup_interval: duration_or("cleanup_interval", proto.cleanup_interval.as_ref(), CLEANUP_INTERVAL)?,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ostro_engine::Upstream;
+use ostro_engine::cluster::Bind;
 
 use super::Versioned;
 use crate::stats::{ClusterStats, Scope};
@@ -13,6 +14,8 @@ pub(crate) struct LiveCluster {
     pub upstream: Arc<Upstream>,
     /// What is counted of it.
     pub stats: Scope<ClusterStats>,
+    /// Where its connections come from.
+    pub bind: Bind,
 }
 
 /// All clusters that are in force, by name.

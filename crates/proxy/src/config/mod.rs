@@ -12,13 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use ostro_engine::cluster::Bind;
 use tokio::time::Instant;
 
 use crate::access_log::Logs;
 use crate::stats::Stats;
 
 pub(crate) use cluster::{Clusters, LiveCluster};
-pub(crate) use convert::{family, keepalive, listen_options, socket_options};
+pub(crate) use convert::{connect_options, family, listen_options, mark, socket_option};
 pub(crate) use http2::{http2_client, http2_server};
 pub(crate) use listener::{LiveChain, LiveListener, LiveListeners, LiveTcp, LiveTerminal};
 pub(crate) use manager::{Manager, RouteSlot, RouteSlots};
@@ -40,11 +41,13 @@ pub(crate) struct Shared {
     clock: Clock,
     /// The proxy's own address, as it is told to others.
     pub own_ip: IpAddr,
+    /// Where connections of clusters come from that do not say it themselves.
+    pub bind: Bind,
 }
 
 impl Shared {
     /// Nothing is configured yet.
-    pub fn new(stats: Stats, logs: Logs, own_ip: IpAddr) -> Shared {
+    pub fn new(stats: Stats, logs: Logs, own_ip: IpAddr, bind: Bind) -> Shared {
         Shared {
             clusters: Clusters::default(),
             stats,
@@ -54,6 +57,7 @@ impl Shared {
             next_connection: AtomicU64::new(1),
             clock: Clock::now(),
             own_ip,
+            bind,
         }
     }
 

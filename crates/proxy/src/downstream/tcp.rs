@@ -14,7 +14,7 @@ use super::relay::{Broken, Way};
 use crate::config::LiveTcp;
 use crate::socket::Socket;
 use crate::timers::{Timer, nearer};
-use crate::upstream::{UpstreamError, WorkerCluster, connect};
+use crate::upstream::{UpstreamError, WorkerCluster};
 use crate::wire::Wire;
 use crate::worker::{Fate, Worker};
 
@@ -99,7 +99,7 @@ impl Tcp<'_> {
             };
             self.info.upstream_host = Some(Arc::clone(&host.name));
             cluster.stats.upstream_cx_total.inc();
-            match self.cut_short(connect(&cluster.upstream.cluster, &host)).await? {
+            match self.cut_short(cluster.connect(&host)).await? {
                 Ok(socket) => {
                     cluster.report(self.worker, &host, Outcome::ConnectedFinal);
                     self.info.flags = ResponseFlags::default();
@@ -124,11 +124,6 @@ impl Tcp<'_> {
     }
 
     fn failed(&mut self, cluster: &WorkerCluster, host: &Host, error: &UpstreamError) {
-        cluster.stats.upstream_cx_connect_fail.inc();
-        host.state.cx_connect_fail.inc();
-        if *error == UpstreamError::ConnectTimeout {
-            cluster.stats.upstream_cx_connect_timeout.inc();
-        }
         self.info.flags.set(error.flag());
         self.info.transport_failure = error.transport_failure().map(Into::into);
         cluster.report(self.worker, host, Outcome::ConnectFailed);

@@ -1,27 +1,21 @@
 //! Connections to the hosts of a cluster.
 
 use ostro_engine::balance::HostAddress;
+use ostro_engine::cluster::Bind;
 use ostro_engine::{Cluster, Host};
-use ostro_transport::ConnectOptions;
 
 use super::error::UpstreamError;
 use crate::socket::Socket;
 
-/// Connects to a host within the cluster's `connect_timeout`.
+/// Connects to a host within the cluster's `connect_timeout`. `bind`: where connections of the cluster come from.
 ///
 /// # Errors
 /// [`UpstreamError::Connect`] with the reason in Envoy's words, or [`UpstreamError::ConnectTimeout`].
-pub(crate) async fn connect(cluster: &Cluster, host: &Host) -> Result<Socket, UpstreamError> {
+pub(crate) async fn connect(cluster: &Cluster, bind: &Bind, host: &Host) -> Result<Socket, UpstreamError> {
     let HostAddress::Socket(address) = host.address else {
         return Err(UpstreamError::Connect("not an IP address".to_owned()));
     };
-    let options = ConnectOptions {
-        bind: cluster.bind.source_for(address.ip()),
-        freebind: cluster.bind.freebind.unwrap_or_default(),
-        keepalive: cluster.keepalive.map(crate::config::keepalive),
-        options: crate::config::socket_options(&cluster.bind.options),
-        ..ConnectOptions::default()
-    };
+    let options = crate::config::connect_options(bind, cluster.keepalive, address.ip());
     let connecting = ostro_transport::connect(address, &options);
     match tokio::time::timeout(cluster.connect_timeout, connecting).await {
         Ok(Ok(stream)) => Ok(Socket::Plain(stream)),

@@ -10,7 +10,6 @@ mod pool;
 mod raw;
 
 pub(crate) use carrier::Carrier;
-pub(crate) use connect::connect;
 pub(crate) use error::UpstreamError;
 pub(crate) use http1::ResponseHead;
 pub(crate) use pool::{AcquireError, Lease, Plan, WorkerCluster};

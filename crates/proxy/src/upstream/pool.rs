@@ -253,15 +253,17 @@ impl WorkerCluster {
     }
 
     /// Connects to a host.
-    pub(super) async fn connect(&self, host: &Host) -> Result<Socket, UpstreamError> {
+    pub async fn connect(&self, host: &Host) -> Result<Socket, UpstreamError> {
         let began = Instant::now();
-        let socket = super::connect(&self.upstream.cluster, host).await.inspect_err(|error| {
-            host.state.cx_connect_fail.inc();
-            self.stats.upstream_cx_connect_fail.inc();
-            if *error == UpstreamError::ConnectTimeout {
-                self.stats.upstream_cx_connect_timeout.inc();
-            }
-        })?;
+        let socket = super::connect::connect(&self.upstream.cluster, &self.live.bind, host)
+            .await
+            .inspect_err(|error| {
+                host.state.cx_connect_fail.inc();
+                self.stats.upstream_cx_connect_fail.inc();
+                if *error == UpstreamError::ConnectTimeout {
+                    self.stats.upstream_cx_connect_timeout.inc();
+                }
+            })?;
         self.stats
             .upstream_cx_connect_ms
             .record(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));

@@ -148,7 +148,7 @@ pub fn ads(at: SocketAddr, dialect: Dialects) -> Ads {
 
 pub fn ads_to(targets: Vec<Target>, dialect: Dialects) -> Ads {
     let resolver = Arc::new(Resolver::new(Config::default()));
-    let dial = PlainDial::new(targets, resolver, ConnectOptions::default(), PATIENCE);
+    let dial = PlainDial::new(targets, resolver, |_| ConnectOptions::default(), PATIENCE);
     let node = Node { id: "sidecar~10.0.0.1~a.default~default.svc.cluster.local".into(), ..Node::default() };
     let backoff = BackOff { base: Duration::from_millis(2), max: Duration::from_millis(20) };
     Ads { backoff, ..Ads::new(node, dialect, Arc::new(dial), 7) }
