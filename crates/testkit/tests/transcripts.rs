@@ -12,10 +12,15 @@ use ostro_testkit::transcript::{Shell, check};
 const WORDS: &str = "until_so() { for _ in $(seq 600); do if \"$@\" >/dev/null 2>&1; then return 0; fi; sleep 0.1; done; \
                      echo \"never so: $*\"; return 1; }";
 
+/// Runs documents of `tests/transcripts` among the files there.
 fn run(documents: &[&str]) {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
-    let paths: Vec<PathBuf> = documents.iter().map(|name| place.join(format!("{name}.md"))).collect();
-    let room = Room::open(&[("files", &place.join("files"))]);
+    run_at(documents.iter().map(|name| place.join(format!("{name}.md"))).collect(), place.join("files"));
+}
+
+/// Runs documents where the files of a directory lie.
+fn run_at(paths: Vec<PathBuf>, files: PathBuf) {
+    let room = Room::open(&[("files", &files)]);
     room.enter(move || {
         let mut shell = Shell::start(command("sh"));
         assert_eq!(shell.run(WORDS), Vec::<String>::new());
@@ -26,6 +31,13 @@ fn run(documents: &[&str]) {
         // Whatever a document has left running.
         shell.run("ostro down --all");
     });
+}
+
+/// What a newcomer reads first.
+#[test]
+fn the_readme() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    run_at(vec![root.join("README.md")], root.join("samples"));
 }
 
 #[test]

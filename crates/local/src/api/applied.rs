@@ -125,6 +125,22 @@ impl Store {
         Ok(Applied { objects, notes: Vec::new() })
     }
 
+    /// True if what was done with an object has been read from its file. Objects that are not acted upon count as read.
+    pub fn is_read(&self, change: &Change, in_force: &InForce) -> bool {
+        let Some((key, path, text)) = self
+            .texts
+            .iter()
+            .find_map(|(key, (path, text))| matches(key, &change.object).then_some((key, path, text)))
+        else {
+            let mut known = in_force.iter().filter(|(known, _)| matches(known, &change.object));
+            return !known.any(|(_, object)| Path::new(object.origin.file.as_ref()).starts_with(&self.dir));
+        };
+        let parsed = ostro_api::parse_file(path.to_string_lossy().as_ref(), text.as_bytes());
+        parsed.objects.iter().filter(|wanted| wanted.key() == *key).all(|wanted| {
+            in_force.get(key).is_some_and(|found| (&found.meta, &found.spec) == (&wanted.meta, &wanted.spec))
+        })
+    }
+
     /// The applied object of that name; a kind may be said without its group.
     fn find(&self, key: &Key) -> Option<ObjectKey> {
         self.texts.keys().find(|known| matches(known, key)).copied()

@@ -16,7 +16,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::geteuid;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -43,6 +42,8 @@ const REQUEST_BYTES_MAX: usize = 16 << 20;
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// How long a connection may last that is not a stream.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// How long an answer waits for the mesh to have read what was put in force.
+const READ_MAX: Duration = Duration::from_secs(2);
 /// How long answers under way may take when the mesh ends.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// After a failed accept (out of descriptors, mostly) the next try waits, or it would spin.
@@ -183,11 +184,11 @@ async fn answer(
         (Method::GET, ["objects"]) => Ok(json(StatusCode::OK, &objects(desk))),
         (Method::POST, ["apply"]) => {
             let (apply, desk) = (read(request).await?, desk.clone());
-            blocking(move || desk.store().apply(&apply, &desk.in_force())).await
+            put(desk, move |store, in_force| store.apply(&apply, in_force)).await
         }
         (Method::POST, ["delete"]) => {
             let (delete, desk) = (read(request).await?, desk.clone());
-            blocking(move || desk.store().delete(&delete, &desk.in_force())).await
+            put(desk, move |store, in_force| store.delete(&delete, in_force)).await
         }
         (Method::POST, ["scale"]) => Ok(json(StatusCode::OK, &scale(desk, &read(request).await?)?)),
         (Method::GET, ["pods", namespace, name, "logs", container]) => {
@@ -217,13 +218,20 @@ impl Desk {
     }
 }
 
-/// Reading and judging texts takes time that others should not wait for.
-async fn blocking<T: Serialize + Send + 'static>(
-    work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+/// Changes what was applied, and answers when the mesh has read it, so that the next command finds it. Reading and judging
+/// texts takes time that others should not wait for.
+async fn put(
+    desk: Arc<Desk>,
+    work: impl FnOnce(&mut Store, &InForce) -> Result<view::Applied, Refused> + Send + 'static,
 ) -> Result<Response<Answer>, Refused> {
-    let done = tokio::task::spawn_blocking(work).await;
-    let done = done.map_err(|e| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
-    Ok(json(StatusCode::OK, &done?))
+    let own = desk.clone();
+    let done = tokio::task::spawn_blocking(move || work(&mut own.store(), &own.in_force())).await;
+    let done = done.map_err(|e| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
+    let mut in_force = desk.in_force.clone();
+    let read = in_force.wait_for(|now| done.objects.iter().all(|change| desk.store().is_read(change, now)));
+    // What is written is written, whoever has read it; a mesh that ends reads nothing more.
+    let _ = tokio::time::timeout(READ_MAX, read).await;
+    Ok(json(StatusCode::OK, &done))
 }
 
 fn objects(desk: &Desk) -> view::Objects {

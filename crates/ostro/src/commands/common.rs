@@ -10,6 +10,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// What a pod is that has done its work.
+pub const COMPLETED: &str = "Completed";
+
 /// Which mesh is meant.
 #[derive(clap::Args, Debug)]
 pub struct MeshArgs {

@@ -1,6 +1,7 @@
 //! `ostro demo`: Bookinfo on a mesh of this machine, to look around in; or walked through and checked.
 
 use super::common::print;
+use super::detach::DetachArgs;
 use super::doctor::{self, explain};
 use super::values::address;
 use super::{Outcome, report};
@@ -25,12 +26,15 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(after_help = "\
 Examples:
   ostro demo                 stays until Ctrl-C, and says what to try
+  ostro demo -d              returns when it is up; `ostro down --name demo` ends it
   ostro demo --check         walks through routing, faults and retries, and ends
   ostro demo --ingress 8080  the page at a port of your choice")]
 pub struct Args {
     /// Walk through routing, faults and retries instead, and end; exit status 0 only if every step held.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "detach")]
     check: bool,
+    #[command(flatten)]
+    detach: DetachArgs,
     /// What the mesh is called, for other commands to find it.
     #[arg(long, value_name = "MESH", default_value = "demo")]
     name: MeshName,
@@ -59,6 +63,13 @@ impl Args {
                 return Ok(ExitCode::FAILURE);
             }
             return super::block_on(self.show());
+        }
+        if self.detach.is_starter() {
+            return self.detach.start(&self.name, self.json, |mesh| {
+                let page = format!("the page:  http://{}/productpage", mesh.ingress);
+                let tries = tries(&called(), self.name.as_str(), &mesh.state).into_iter();
+                std::iter::once(page).chain(tries.map(|t| format!("try:       {}", t.command))).collect()
+            });
         }
         let ground = Meshes::of_this_user().lay(&self.name, None)?;
         let wants =
@@ -117,6 +128,7 @@ impl Args {
         for Try { what, command } in tries(&called(), &name, &state) {
             show.suggest(what, command)?;
         }
+        self.detach.leave(&state, mesh.watch());
         let (status, asked) = (mesh.watch(), mesh.asked_to_end());
         let stopped = async {
             tokio::select! {

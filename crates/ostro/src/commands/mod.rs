@@ -10,6 +10,7 @@ mod common;
 mod control;
 mod delete;
 mod demo;
+mod detach;
 mod doctor;
 mod down;
 mod exec;

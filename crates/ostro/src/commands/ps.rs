@@ -1,7 +1,7 @@
 //! `ostro ps`: the pods of a mesh, or the meshes of this machine.
 
 use super::Outcome;
-use super::common::{MeshArgs, age, columns, print};
+use super::common::{COMPLETED, MeshArgs, age, columns, print};
 use ostro_local::api::client::{Client, ClientError};
 use ostro_local::api::view::{Mesh, Pod, Pods};
 use ostro_local::meshes::{MeshName, Meshes, Standing};
@@ -32,9 +32,6 @@ pub struct Args {
     #[arg(long, conflicts_with = "output")]
     json: bool,
 }
-
-/// What a pod is that has done its work.
-const COMPLETED: &str = "Completed";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Output {

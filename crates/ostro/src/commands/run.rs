@@ -119,7 +119,7 @@ impl Args {
         if self.detach {
             return Err(self.nothing_to_join(&running(&meshes)).into());
         }
-        hold(&self.mesh, None, &self.ground, (false, self.json), |state| {
+        hold(&self.mesh, None, (&self.ground, None), (false, self.json), |state| {
             let mut store = Store::open(&state.join(ostro_local::api::APPLIED))?;
             store.apply(&apply, &InForce::default()).map_err(|refused| refused.refusal.to_string())?;
             self.ground.options(&self.mesh, state, Vec::new())

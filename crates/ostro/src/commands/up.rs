@@ -1,6 +1,7 @@
 //! `ostro up`: a whole mesh on this machine, from files; and what else brings a mesh up in the foreground.
 
 use super::common::path_problem;
+use super::detach::DetachArgs;
 use super::doctor::{self, explain};
 use super::values::{address, seconds};
 use super::{Outcome, report};
@@ -31,6 +32,7 @@ Examples:
   ostro up -f shop/
   ostro up -f shop/ --expose 8080:istio-ingressgateway:80 --expose 0:reviews.shop:9080
   ostro up --name second -f other/
+  ostro up -d -f shop/      returns when all pods are ready: for scripts
   ostro up                  an empty mesh, for `ostro apply` and `ostro run`
 
 In another terminal: ostro ps, ostro logs, ostro exec, ostro down.")]
@@ -46,11 +48,13 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     #[command(flatten)]
+    detach: DetachArgs,
+    #[command(flatten)]
     ground: GroundArgs,
     /// A line for each change, also in a terminal (docs/local.md has the form).
     #[arg(long, conflicts_with = "json")]
     plain: bool,
-    /// A JSON object for each change, one a line.
+    /// A JSON object for each change, one a line; with --detach one object at the end.
     #[arg(long)]
     json: bool,
 }
@@ -88,8 +92,11 @@ impl Args {
         if !problems.is_empty() {
             return Err(problems.join("\n  ").into());
         }
+        if self.detach.is_starter() {
+            return self.detach.start(&self.name, self.json, |_| Vec::new());
+        }
         let form = (self.plain, self.json);
-        hold(&self.name, self.state_dir.as_deref(), &self.ground, form, |state| {
+        hold(&self.name, self.state_dir.as_deref(), (&self.ground, Some(&self.detach)), form, |state| {
             self.ground.options(&self.name, state, self.paths.clone())
         })
     }
@@ -100,7 +107,7 @@ impl Args {
 pub fn hold(
     name: &MeshName,
     state: Option<&Path>,
-    args: &GroundArgs,
+    (args, detach): (&GroundArgs, Option<&DetachArgs>),
     (plain, json): (bool, bool),
     options: impl FnOnce(PathBuf) -> Result<Options, Box<dyn Error + Send + Sync>>,
 ) -> Outcome {
@@ -132,10 +139,11 @@ pub fn hold(
         explain(&wants);
         return Ok(ExitCode::FAILURE);
     }
-    super::block_on(run(options, Form::choose(plain, json), wants))
+    super::block_on(run(options, Form::choose(plain, json), wants, detach))
 }
 
-async fn run(options: Options, form: Form, wants: Wants) -> Outcome {
+async fn run(options: Options, form: Form, wants: Wants, detach: Option<&DetachArgs>) -> Outcome {
+    let state = options.state.clone();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let interrupted = async {
@@ -163,6 +171,9 @@ async fn run(options: Options, form: Form, wants: Wants) -> Outcome {
     for exposed in mesh.exposed().to_vec() {
         let view::Exposed { address, namespace, service, port } = exposed;
         show.address("expose", format!("{address} {service}.{namespace}:{port}"))?;
+    }
+    if let Some(detach) = detach {
+        detach.leave(&state, mesh.watch());
     }
     let (status, asked) = (mesh.watch(), mesh.asked_to_end());
     let stopped = async {
