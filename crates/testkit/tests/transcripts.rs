@@ -50,3 +50,8 @@ fn mistakes_without_a_mesh() {
 fn commands_mistakes_and_json_in_a_mesh() {
     run(&["commands", "mistakes_in_a_mesh", "json", "several_meshes"]);
 }
+
+#[test]
+fn a_mesh_in_the_background() {
+    run(&["background"]);
+}
