@@ -37,14 +37,18 @@ pub fn ostro(subcommand: &str, args: &[String]) -> Done {
 }
 
 /// Foreign cases, by `crates/testkit`'s `ostro-conformance`.
-pub fn conformance(dir: &Path, folders: &[String]) -> Done {
+pub fn conformance(proxy: Option<&str>, dir: &Path, folders: &[String]) -> Done {
     if !dir.is_dir() {
         return Err(Failure::new(format!("{} is not a directory of cases", dir.display())));
     }
     setup::everything()?;
     build_programs()?;
     run(cargo().args(["build", "--package", "ostro-testkit", "--bin", "ostro-conformance"]))?;
-    run(environment(Command::new(program("ostro-conformance")).arg(dir).args(folders), None)?)
+    let mut command = Command::new(program("ostro-conformance"));
+    if let Some(proxy) = proxy {
+        command.args(["--proxy", proxy]);
+    }
+    run(environment(command.arg(dir).args(folders), None)?)
 }
 
 /// A benchmark of `crates/testkit`, in the release profile.

@@ -47,6 +47,9 @@ enum Chore {
     },
     /// Runs foreign cases: DIR is laid out as a folder of such cases, FOLDER picks some of them.
     Conformance {
+        /// What the proxies are in cases that have any: ostro, envoy, or mixed (every second one is Envoy).
+        #[arg(long)]
+        proxy: Option<String>,
         dir: PathBuf,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         folders: Vec<String>,
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
         Chore::Test { args } => chores::test(&args),
         Chore::Demo { args } => chores::ostro("demo", &args),
         Chore::Up { args } => chores::ostro("up", &args),
-        Chore::Conformance { dir, folders } => chores::conformance(&dir, &folders),
+        Chore::Conformance { proxy, dir, folders } => chores::conformance(proxy.as_deref(), &dir, &folders),
         Chore::Bench { name, args } => chores::bench(name, &args),
         Chore::Dist => dist::dist(),
         Chore::Lint => chores::lint(),

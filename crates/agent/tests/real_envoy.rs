@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ostro_agent::{Admin, Bootstrap, Envoy, Kind, Locality};
+use ostro_agent::{Admin, Bootstrap, DataPlane, Kind, Locality, ProxyProgram};
 use tokio_util::sync::CancellationToken;
 
 fn envoy() -> PathBuf {
@@ -82,7 +82,8 @@ async fn an_envoy_that_dies_is_started_again_and_none_is_left_after_stop() {
     std::fs::write(&wrapper, script).unwrap();
     std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 
-    let run = Envoy {
+    let run = ProxyProgram {
+        data_plane: DataPlane::Envoy,
         binary: wrapper,
         config,
         log: dir.path().join("envoy.log"),

@@ -482,7 +482,8 @@ spec:
         let map = serde_json::json!({"images": [
             {"match": "x", "program": "x", "args": ["first"], "env": {"A": "image", "S_size": "image"}, "containerArgs": true},
         ]});
-        let (pods, errors) = plan(&parsed.objects, &Images::from_value(map).unwrap());
+        let (pods, errors) =
+            plan(&parsed.objects, &Images::from_value(map).unwrap(), ostro_agent::DataPlane::Ostro);
         assert_eq!(errors, []);
         let plan = pods.values().next().unwrap();
         let around = Around::of("shop", &parsed.objects, |_, name| {

@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use ostro_agent::DataPlane;
 use rustix::fs::OFlags;
 use rustix::mount::{
     MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_move, mount_remount, unmount,
@@ -24,7 +25,7 @@ pub const HOSTS: &str = "hosts";
 pub const RESOLV: &str = "resolv.conf";
 /// How its proxy does.
 pub const PROXY_RESOLV: &str = "proxy-resolv.conf";
-/// Envoy's bootstrap.
+/// The proxy's bootstrap, in Envoy's form.
 pub const BOOTSTRAP: &str = "envoy.json";
 /// Directory of its volumes.
 const VOLUMES: &str = "volumes";
@@ -49,9 +50,12 @@ impl Inside {
         Path::new("/run/pod").join(name)
     }
 
-    /// Envoy.
-    pub fn envoy() -> PathBuf {
-        "/run/envoy".into()
+    /// The proxy, under a name that tells which it is in lists of processes.
+    pub fn proxy(plane: DataPlane) -> PathBuf {
+        match plane {
+            DataPlane::Ostro => "/run/ostro-proxy".into(),
+            DataPlane::Envoy => "/run/envoy".into(),
+        }
     }
 
     /// The pod's programs, in the order of its plan.
@@ -65,8 +69,8 @@ impl Inside {
 pub struct Furniture {
     /// Its directory.
     pub dir: PathBuf,
-    /// Envoy.
-    pub envoy: PathBuf,
+    /// Its proxy, if it has one: which program, and where that is.
+    pub proxy: Option<(DataPlane, PathBuf)>,
     /// Its programs, in the order of its plan.
     pub programs: Vec<PathBuf>,
     /// Its host name.
@@ -111,8 +115,10 @@ impl Furniture {
         let mut mounts = vec![
             (open(&self.dir.join(HOSTS))?, "/etc/hosts".into()),
             (open(&self.dir.join(RESOLV))?, "/etc/resolv.conf".into()),
-            (open(&self.envoy)?, Inside::envoy()),
         ];
+        if let Some((plane, program)) = &self.proxy {
+            mounts.push((open(program)?, Inside::proxy(*plane)));
+        }
         for (index, program) in self.programs.iter().enumerate() {
             mounts.push((open(program)?, Inside::program(index)));
         }

@@ -92,7 +92,8 @@ mod tests {
         let parsed = parse_file("job.yaml", yaml.as_bytes());
         assert!(parsed.complaints.is_empty(), "{:?}", parsed.complaints);
         let map = serde_json::json!({"images": [{"match": "x", "program": "x"}]});
-        let (planned, _) = plan(&parsed.objects, &Images::from_value(map).unwrap());
+        let (planned, _) =
+            plan(&parsed.objects, &Images::from_value(map).unwrap(), ostro_agent::DataPlane::Ostro);
         assert_eq!(planned.len(), 4);
         let short = |name: &PodName| name.name.splitn(3, '-').last().unwrap().to_owned();
         let phase =

@@ -1,7 +1,7 @@
 //! Floor 4: a whole mesh on one machine. Pods are network namespaces.
 //!
 //! [`up`] follows files as the control plane does, and for every replica of a workload they define makes a
-//! pod: a network namespace with an address, capture rules, the workload's program, and a stock Envoy. The
+//! pod: a network namespace with an address, capture rules, the workload's program, and a proxy. The
 //! pods and endpoints it makes are written as files, which the control plane, a process of its own, follows
 //! like any other configuration. [`demo`] walks through what a mesh is for, on such a mesh, with numbers.
 //!

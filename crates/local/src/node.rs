@@ -6,7 +6,7 @@ use ostro_agent::{Bootstrap, Kind, Locality};
 use serde_json::{Map, Value, json};
 
 use crate::link;
-use crate::plan::{PodPlan, Proxy};
+use crate::plan::PodPlan;
 use crate::services::DOMAIN;
 
 /// The generation of Istio's node metadata that this is written in.
@@ -15,7 +15,7 @@ const ISTIO_VERSION: &str = "1.32.0";
 /// The bootstrap of the proxy of `plan`.
 pub fn bootstrap(plan: &PodPlan, ip: Ipv4Addr, xds: SocketAddr, mark: Option<u32>) -> Bootstrap {
     let name = &plan.name;
-    let kind = if plan.proxy == Proxy::Gateway { Kind::Router } else { Kind::Sidecar };
+    let kind = if plan.proxy.is_gateway() { Kind::Router } else { Kind::Sidecar };
     let app =
         plan.labels.get("service.istio.io/canonical-name").map_or(plan.workload.1.as_str(), String::as_str);
     Bootstrap {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use ostro_agent::DataPlane;
 use ostro_api::workload::{Container, JobSpec, PodSpec, RestartPolicy, TemplateMeta};
 use ostro_api::{Kind, Object, Spec};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::status::Role;
 pub const REPLICAS_MAX: u32 = 100;
 /// Says whether a pod gets a sidecar; a label or an annotation.
 const INJECT: &str = "sidecar.istio.io/inject";
-/// Says which proxy stands beside a pod: `envoy` (as without it), or `none`. An annotation.
+/// Says which proxy a pod has: `ostro`, `envoy`, or (no gateway can be without) `none`. An annotation.
 const PROXY: &str = "ostro.dev/proxy";
 const HASH_LABEL: &str = "pod-template-hash";
 const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
@@ -39,12 +40,32 @@ impl fmt::Display for PodName {
 /// How a pod's traffic is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Proxy {
-    /// Its own traffic is captured by a proxy beside it.
-    Sidecar,
-    /// It is a proxy.
-    Gateway,
+    /// Its own traffic is captured by a proxy beside it, which is this program.
+    Sidecar(DataPlane),
+    /// It is a proxy: this program.
+    Gateway(DataPlane),
     /// Not at all.
     None,
+}
+
+impl Proxy {
+    /// Which program carries its traffic.
+    pub fn data_plane(self) -> Option<DataPlane> {
+        match self {
+            Proxy::Sidecar(plane) | Proxy::Gateway(plane) => Some(plane),
+            Proxy::None => None,
+        }
+    }
+
+    /// It is a gateway.
+    pub fn is_gateway(self) -> bool {
+        matches!(self, Proxy::Gateway(_))
+    }
+
+    /// Its own traffic is captured.
+    pub fn is_sidecar(self) -> bool {
+        matches!(self, Proxy::Sidecar(_))
+    }
 }
 
 /// A port a container tells of.
@@ -165,19 +186,23 @@ pub enum PlanError {
         image: String,
     },
     /// No such proxy.
-    #[error("{workload}: {PROXY} is `{asked}`; allowed: envoy, none; its pods get envoy")]
+    #[error("{workload}: {PROXY} is `{asked}`; allowed: ostro, envoy, none; its pods get {given}")]
     Proxy {
         /// Which workload, and where it was written.
         workload: String,
         /// As written.
         asked: String,
+        /// What its pods get instead.
+        given: DataPlane,
     },
 }
 
-/// The pods of `objects`, and what could not be planned.
+/// The pods of `objects`, and what could not be planned. Pods have `usual` as their proxies' program unless they say
+/// otherwise.
 pub fn plan<'a>(
     objects: impl IntoIterator<Item = &'a Object>,
     images: &Images,
+    usual: DataPlane,
 ) -> (BTreeMap<PodName, PodPlan>, Vec<PlanError>) {
     let mut pods = BTreeMap::new();
     let mut errors = Vec::new();
@@ -196,12 +221,12 @@ pub fn plan<'a>(
                     labels: object.meta.labels.clone(),
                     annotations: object.meta.annotations.clone(),
                 };
-                plan_workload(object, &meta, &pod.spec, (1, ""), images, &mut pods, &mut errors);
+                plan_workload(object, &meta, &pod.spec, (1, ""), (images, usual), &mut pods, &mut errors);
                 continue;
             }
             _ => continue,
         };
-        plan_workload(object, meta, spec, (wanted, subdomain), images, &mut pods, &mut errors);
+        plan_workload(object, meta, spec, (wanted, subdomain), (images, usual), &mut pods, &mut errors);
     }
     errors.sort();
     errors.dedup();
@@ -213,7 +238,7 @@ fn plan_workload(
     meta: &TemplateMeta,
     spec: &PodSpec,
     (wanted, subdomain): (u32, &str),
-    images: &Images,
+    (images, usual): (&Images, DataPlane),
     pods: &mut BTreeMap<PodName, PodPlan>,
     errors: &mut Vec<PlanError>,
 ) {
@@ -221,11 +246,12 @@ fn plan_workload(
     if wanted > REPLICAS_MAX {
         errors.push(PlanError::Replicas { workload: workload.clone(), asked: wanted });
     }
-    if let Some(asked) =
-        meta.annotations.get(PROXY).filter(|proxy| !["envoy", "none"].contains(&proxy.as_str()))
-    {
-        errors.push(PlanError::Proxy { workload: workload.clone(), asked: asked.clone() });
-    }
+    let asked = meta.annotations.get(PROXY).filter(|asked| *asked != "none");
+    let plane = asked.map_or(Ok(usual), |asked| asked.parse::<DataPlane>()).unwrap_or_else(|_| {
+        let asked = asked.cloned().unwrap_or_default();
+        errors.push(PlanError::Proxy { workload: workload.clone(), asked, given: usual });
+        usual
+    });
     let mut gateway = false;
     let mut runs = Vec::new();
     let before = spec.init_containers.iter().map(|container| match container.restart_policy.as_str() {
@@ -261,8 +287,8 @@ fn plan_workload(
             name: pod_name(object, &hash, replica),
         };
         let proxy = match (gateway, injected(meta)) {
-            (true, _) => Proxy::Gateway,
-            (false, true) => Proxy::Sidecar,
+            (true, _) => Proxy::Gateway(plane),
+            (false, true) => Proxy::Sidecar(plane),
             (false, false) => Proxy::None,
         };
         let pod = PodPlan {
@@ -378,6 +404,7 @@ fn template_hash(object: &Object, meta: &TemplateMeta, spec: &PodSpec) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ostro_agent::DataPlane;
     use ostro_api::workload::{PodTemplate, Workload};
     use ostro_api::{Meta, Origin};
     use serde_json::json;
@@ -419,25 +446,25 @@ mod tests {
     #[test]
     fn replicas_become_pods_with_stable_names() {
         let object = deployment("web", "x/web:1", Some(2));
-        let (pods, errors) = plan([&object], &images());
+        let (pods, errors) = plan([&object], &images(), DataPlane::Ostro);
         assert!(errors.is_empty());
         assert_eq!(pods.len(), 2);
-        assert_eq!(plan([&object], &images()).0, pods);
+        assert_eq!(plan([&object], &images(), DataPlane::Ostro).0, pods);
         for (replica, pod) in pods.values().enumerate() {
             assert!(pod.name.name.starts_with("web-") && pod.name.name.ends_with(&format!("-{replica}")));
             assert_eq!(pod.labels["service.istio.io/canonical-name"], "web");
-            assert_eq!(pod.proxy, Proxy::Sidecar);
+            assert_eq!(pod.proxy, Proxy::Sidecar(DataPlane::Ostro));
             assert_eq!(pod.runs[0].program.env["A"], "1");
             assert_eq!((pod.runs[0].role, pod.restart_policy()), (Role::Main, RestartPolicy::Always));
         }
-        let changed = plan([&deployment("web", "x/web:2", Some(2))], &images()).0;
+        let changed = plan([&deployment("web", "x/web:2", Some(2))], &images(), DataPlane::Ostro).0;
         assert!(changed.keys().all(|name| !pods.contains_key(name)), "a new template makes new pods");
     }
 
     #[test]
     fn an_unknown_image_concerns_its_own_workload_only() {
         let objects = [deployment("a", "x/other", None), deployment("b", "x/web", None)];
-        let (pods, errors) = plan(&objects, &images());
+        let (pods, errors) = plan(&objects, &images(), DataPlane::Ostro);
         assert_eq!(pods.len(), 1);
         assert_eq!(errors.len(), 1);
         let text = errors[0].to_string();
@@ -452,28 +479,31 @@ mod tests {
 
     #[test]
     fn too_many_replicas_are_cut_and_said() {
-        let (pods, errors) = plan([&deployment("a", "x/web", Some(5_000))], &images());
+        let (pods, errors) = plan([&deployment("a", "x/web", Some(5_000))], &images(), DataPlane::Ostro);
         assert_eq!(pods.len(), 100);
         assert!(matches!(errors[..], [PlanError::Replicas { asked: 5_000, .. }]));
     }
 
     #[test]
     fn the_proxys_own_image_makes_a_gateway_and_injection_can_be_refused() {
-        let (pods, _) = plan([&deployment("gw", "auto", None)], &images());
-        assert!(pods.values().all(|pod| pod.proxy == Proxy::Gateway && pod.runs.is_empty()));
+        let (pods, _) = plan([&deployment("gw", "auto", None)], &images(), DataPlane::Ostro);
+        assert!(pods.values().all(|pod| pod.proxy.is_gateway() && pod.runs.is_empty()));
         let mut plain = deployment("web", "x/web", None);
         if let Spec::Workload(workload) = &mut plain.spec {
             workload.template.metadata.annotations.insert(INJECT.into(), "false".into());
         }
-        assert!(plan([&plain], &images()).0.values().all(|pod| pod.proxy == Proxy::None));
-        for (asked, proxy, complaints) in
-            [("none", Proxy::None, 0), ("envoy", Proxy::Sidecar, 0), ("other", Proxy::Sidecar, 1)]
-        {
+        assert!(plan([&plain], &images(), DataPlane::Ostro).0.values().all(|pod| pod.proxy == Proxy::None));
+        for (asked, proxy, complaints) in [
+            ("none", Proxy::None, 0),
+            ("ostro", Proxy::Sidecar(DataPlane::Ostro), 0),
+            ("envoy", Proxy::Sidecar(DataPlane::Envoy), 0),
+            ("other", Proxy::Sidecar(DataPlane::Ostro), 1),
+        ] {
             let mut chosen = deployment("web", "x/web", None);
             if let Spec::Workload(workload) = &mut chosen.spec {
                 workload.template.metadata.annotations.insert(PROXY.into(), asked.into());
             }
-            let (pods, errors) = plan([&chosen], &images());
+            let (pods, errors) = plan([&chosen], &images(), DataPlane::Ostro);
             assert!(pods.values().all(|pod| pod.proxy == proxy), "{asked}");
             assert_eq!(errors.len(), complaints, "{asked}");
         }

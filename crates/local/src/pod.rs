@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ostro_agent::{Admin, Envoy, Output, Privileges, Process, Surroundings, status};
+use ostro_agent::{Admin, DataPlane, Output, Privileges, Process, ProxyProgram, Surroundings, status};
 use ostro_api::workload::RestartPolicy;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -27,6 +27,7 @@ use crate::probe::Probes;
 use crate::programs::Programs;
 use crate::status::{Environments, Role};
 use crate::token::Issuer;
+use crate::tools::Proxies;
 use crate::volumes::{self, VolumeError, Volumes};
 use crate::{captured, dns, logs, node, rules};
 
@@ -37,8 +38,8 @@ const PROGRAM_GRACE: Duration = Duration::from_secs(2);
 /// What a pod needs besides its plan.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Stock Envoy.
-    pub envoy: PathBuf,
+    /// What proxies are.
+    pub proxies: Proxies,
     /// Where programs named without a slash are.
     pub programs: PathBuf,
     /// Directory of the pods' own directories.
@@ -95,6 +96,14 @@ pub enum Unfit {
     /// A probe that makes no sense.
     #[error("{0}")]
     Probe(String),
+    /// The proxy that it asks for.
+    #[error("it asks for the proxy `{plane}`: {why}")]
+    Proxy {
+        /// Which.
+        plane: DataPlane,
+        /// Why there is none.
+        why: String,
+    },
     /// The program that stands in for a container's image.
     #[error(
         "container {container}: its program {} cannot be read ({why}); give a whole path in the file of --images, or, \
@@ -132,7 +141,8 @@ pub struct Report {
 pub struct Outfit {
     containers: Vec<Container>,
     processes: Vec<(String, Process)>,
-    envoy: Option<Envoy>,
+    /// The proxy among them, and where its program is on the machine.
+    proxy: Option<(ProxyProgram, PathBuf)>,
     volumes: Volumes,
 }
 
@@ -146,9 +156,11 @@ impl Outfit {
         uid: &str,
     ) -> Result<Self, Unfit> {
         let mut outfit =
-            Self { containers: Vec::new(), processes: Vec::new(), envoy: None, volumes: Volumes::default() };
-        if plan.proxy != Proxy::None {
-            outfit.add_proxy(settings, plan);
+            Self { containers: Vec::new(), processes: Vec::new(), proxy: None, volumes: Volumes::default() };
+        if let Some(plane) = plan.proxy.data_plane() {
+            let program = settings.proxies.program(plane);
+            let program = program.map_err(|why| Unfit::Proxy { plane, why: why.to_owned() })?;
+            outfit.add_proxy(settings, plan, (plane, program));
         }
         let ips = addresses(ip);
         let host_ip = settings.xds.ip();
@@ -179,9 +191,10 @@ impl Outfit {
         self.processes.iter().map(own).collect()
     }
 
-    fn add_proxy(&mut self, settings: &Settings, plan: &PodPlan) {
-        let envoy = Envoy {
-            binary: Inside::envoy(),
+    fn add_proxy(&mut self, settings: &Settings, plan: &PodPlan, (data_plane, program): (DataPlane, &Path)) {
+        let proxy = ProxyProgram {
+            data_plane,
+            binary: Inside::proxy(data_plane),
             config: Inside::file(furnish::BOOTSTRAP),
             // Its output is read by us.
             log: PathBuf::new(),
@@ -190,11 +203,11 @@ impl Outfit {
             admin: Admin::local(),
         };
         let image = match plan.proxy {
-            Proxy::Gateway => plan.containers.first().map(|(_, image)| image.clone()),
-            Proxy::Sidecar | Proxy::None => None,
+            Proxy::Gateway(_) => plan.containers.first().map(|(_, image)| image.clone()),
+            Proxy::Sidecar(_) | Proxy::None => None,
         };
         let resolv_conf = (Inside::file(furnish::PROXY_RESOLV), PathBuf::from("/etc/resolv.conf"));
-        let process = Process { instead: Some(resolv_conf), ..envoy.process() };
+        let process = Process { instead: Some(resolv_conf), ..proxy.process() };
         self.containers.push(Container {
             name: logs::PROXY.to_owned(),
             image: image.unwrap_or_default(),
@@ -205,7 +218,7 @@ impl Outfit {
             grace: process.grace,
         });
         self.processes.push((logs::PROXY.to_owned(), process));
-        self.envoy = Some(envoy);
+        self.proxy = Some((proxy, program.to_owned()));
     }
 }
 
@@ -271,7 +284,7 @@ impl Pod {
         prepare(&dir, plan, settings, &outfit.volumes, ip)?;
         let furniture = Furniture {
             dir: dir.clone(),
-            envoy: settings.envoy.clone(),
+            proxy: outfit.proxy.as_ref().map(|(proxy, path)| (proxy.data_plane, path.clone())),
             programs: programs(plan, settings),
             hostname: plan.host_name().to_owned(),
             mounts: outfit.volumes.mounts.clone(),
@@ -281,7 +294,7 @@ impl Pod {
         let open = tokio::task::spawn_blocking(move || Place::open(&name, move || furniture.install()));
         let place = open.await.map_err(|e| PodError::Place(io::Error::other(e)))?.map_err(PodError::Place)?;
         link::attach(mesh, &place, serial, ip).await?;
-        if plan.proxy == Proxy::Sidecar {
+        if plan.proxy.is_sidecar() {
             let capture = captured::config(&plan.annotations, settings.identity.mark(), link::has_ipv6())?;
             rules::load(&place, &capture).await?;
         }
@@ -293,8 +306,13 @@ impl Pod {
         let told = tell(plan.name.clone(), board.subscribe(), reports);
         place.spawn(watching.clone().run_until_cancelled_owned(told));
         let env = Arc::new(outfit.env());
-        let Outfit { containers, processes, envoy, .. } = outfit;
-        let world = Programs::new(processes, envoy, IpAddr::V4(ip), Inside::file(logs::DIRECTORY));
+        let Outfit { containers, processes, proxy, .. } = outfit;
+        let world = Programs::new(
+            processes,
+            proxy.map(|(proxy, _)| proxy),
+            IpAddr::V4(ip),
+            Inside::file(logs::DIRECTORY),
+        );
         let life = Life { world, containers, board: board.clone() };
         let ended = place.spawn(life.run(stop.clone()));
         Ok(Self { place, watching, stop, ended, board, env })

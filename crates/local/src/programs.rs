@@ -11,7 +11,7 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ostro_agent::{Envoy, Output, Process, Started};
+use ostro_agent::{Output, Process, ProxyProgram, Started};
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
@@ -35,7 +35,7 @@ struct Inner {
     /// Name and process of each.
     processes: Vec<(String, Process)>,
     /// The proxy's, if the pod has one.
-    envoy: Option<Envoy>,
+    proxy: Option<ProxyProgram>,
     /// The pod's address.
     ip: IpAddr,
     /// Directory of its logs, as the pod sees it.
@@ -43,9 +43,14 @@ struct Inner {
 }
 
 impl Programs {
-    /// Programs with the names of their containers. The proxy among them is `envoy` too, by which it is drained.
-    pub fn new(processes: Vec<(String, Process)>, envoy: Option<Envoy>, ip: IpAddr, logs: PathBuf) -> Self {
-        Self { inner: Arc::new(Inner { processes, envoy, ip, logs }) }
+    /// Programs with the names of their containers. The proxy among them is `proxy` too, by which it is drained.
+    pub fn new(
+        processes: Vec<(String, Process)>,
+        proxy: Option<ProxyProgram>,
+        ip: IpAddr,
+        logs: PathBuf,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { processes, proxy, ip, logs }) }
     }
 }
 
@@ -85,8 +90,8 @@ impl World for Programs {
     }
 
     async fn drain(&self) {
-        if let Some(envoy) = &self.inner.envoy {
-            envoy.drained().await;
+        if let Some(proxy) = &self.inner.proxy {
+            proxy.drained().await;
         }
     }
 }

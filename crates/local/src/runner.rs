@@ -28,7 +28,7 @@ use crate::expose::Backends;
 use crate::images::Images;
 use crate::link::{self, POD_NETWORK};
 use crate::place::Place;
-use crate::plan::{self, PlanError, PodName, PodPlan, Proxy};
+use crate::plan::{self, PlanError, PodName, PodPlan};
 use crate::pod::{Outfit, Pod, PodError, Report, Settings};
 use crate::services::{self, Live};
 use crate::status::{Phase, PodStatus, Status, now};
@@ -375,9 +375,11 @@ impl Runner {
     fn ask(&mut self) {
         let mut objects: Vec<Arc<Object>> =
             self.objects.values().map(|object| self.wishes.of(object)).collect();
-        let plan = |objects: &[Arc<Object>]| plan::plan(objects.iter().map(AsRef::as_ref), &self.images);
+        let plan = |objects: &[Arc<Object>]| {
+            plan::plan(objects.iter().map(AsRef::as_ref), &self.images, self.settings.proxies.usual)
+        };
         let (mut pods, mut errors) = plan(&objects);
-        let ingress = !pods.values().any(|pod| pod.proxy == Proxy::Gateway);
+        let ingress = !pods.values().any(|pod| pod.proxy.is_gateway());
         if ingress {
             objects.extend(self.own.iter().cloned());
             (pods, errors) = plan(&objects);

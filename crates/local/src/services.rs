@@ -11,7 +11,7 @@ use ostro_mesh::vip;
 use serde_json::{Value, json};
 
 use crate::link;
-use crate::plan::{PodPlan, Proxy};
+use crate::plan::PodPlan;
 
 /// The mesh's DNS domain.
 pub const DOMAIN: &str = "cluster.local";
@@ -260,7 +260,7 @@ fn endpoint(pod: &Live<'_>, family: Family, service: &Service) -> Value {
 /// Where the way in from outside leads: the HTTP port of the first service that selects a gateway, at its
 /// ready pods.
 pub fn ingress_backends(services: &[Known<'_>], pods: &[Live<'_>]) -> Vec<(Ipv4Addr, u16)> {
-    let gateways: Vec<&Live<'_>> = pods.iter().filter(|pod| pod.plan.proxy == Proxy::Gateway).collect();
+    let gateways: Vec<&Live<'_>> = pods.iter().filter(|pod| pod.plan.proxy.is_gateway()).collect();
     let leads_in = |known: &&Known<'_>| {
         !known.service.selector.is_empty() && gateways.iter().any(|pod| selects(known, pod.plan))
     };
@@ -338,7 +338,8 @@ spec:
         let parsed = parse_file("shop.yaml", YAML.as_bytes());
         assert!(parsed.complaints.is_empty(), "{:?}", parsed.complaints);
         let map = serde_json::json!({"images": [{"match": "x", "program": "x"}]});
-        let (pods, _) = plan(&parsed.objects, &Images::from_value(map).unwrap());
+        let (pods, _) =
+            plan(&parsed.objects, &Images::from_value(map).unwrap(), ostro_agent::DataPlane::Ostro);
         let live: Vec<Live<'_>> = pods
             .values()
             .zip(2..)
@@ -394,7 +395,8 @@ spec:
         );
         let parsed = parse_file("shop.yaml", yaml.as_bytes());
         let map = serde_json::json!({"images": [{"match": "x", "program": "x"}]});
-        let (pods, _) = plan(&parsed.objects, &Images::from_value(map).unwrap());
+        let (pods, _) =
+            plan(&parsed.objects, &Images::from_value(map).unwrap(), ostro_agent::DataPlane::Ostro);
         let live: Vec<Live<'_>> = pods
             .values()
             .map(|plan| Live { plan, ip: Ipv4Addr::new(10, 244, 0, 9), ready: true, terminating: false })

@@ -298,7 +298,7 @@ mod tests {
             kind: "Deployment".into(),
             ip: Ipv4Addr::new(10, 244, 0, 2),
             ip6: None,
-            proxy: Proxy::Sidecar,
+            proxy: Proxy::Sidecar(ostro_agent::DataPlane::Ostro),
             ready: false,
             terminating: false,
             phase,

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use ostro_agent::DataPlane;
+
 /// The version of Envoy that `cargo xtask setup` installs.
 pub const ENVOY_VERSION: &str = "1.40.0";
 
@@ -15,9 +17,29 @@ pub struct Tools {
     pub ostro: PathBuf,
     /// Its directory, where the sample programs are too.
     pub programs: PathBuf,
-    /// Stock Envoy: `chosen`, else `OSTRO_ENVOY`, else the one below the build directory, else the one in
-    /// `PATH`. That it is what it should be shows when it is used.
-    pub envoy: PathBuf,
+    /// What proxies are.
+    pub proxies: Proxies,
+}
+
+/// What the proxies of a mesh are.
+#[derive(Clone, Debug)]
+pub struct Proxies {
+    /// What pods have that ask for no other.
+    pub usual: DataPlane,
+    /// The `ostro` binary: its proxy is a subcommand of it.
+    pub ostro: PathBuf,
+    /// Stock Envoy, or why there is none. That it is what it should be shows when it is used.
+    pub envoy: Result<PathBuf, String>,
+}
+
+impl Proxies {
+    /// The program of one of them; or why there is none.
+    pub fn program(&self, plane: DataPlane) -> Result<&Path, &str> {
+        match plane {
+            DataPlane::Ostro => Ok(&self.ostro),
+            DataPlane::Envoy => self.envoy.as_deref().map_err(String::as_str),
+        }
+    }
 }
 
 /// Why the programs are not together. The user's to mend.
@@ -44,10 +66,20 @@ pub enum ToolsError {
 }
 
 impl Tools {
-    /// Looks around from the running binary.
-    pub fn find(chosen: Option<PathBuf>) -> Result<Self, ToolsError> {
+    /// Looks around from the running binary. Envoy is the one `chosen`, else that of `OSTRO_ENVOY`, else the one below
+    /// the build directory, else the one in `PATH`; that there is none is an error only if it was chosen or is usual.
+    pub fn find(usual: DataPlane, chosen: Option<PathBuf>) -> Result<Self, ToolsError> {
         let ostro = env::current_exe()?;
         let programs = ostro.parent().unwrap_or(Path::new("/")).to_owned();
+        let is_wanted = usual == DataPlane::Envoy || chosen.is_some();
+        let envoy = match Self::envoy(&programs, chosen) {
+            Err(error) if is_wanted => return Err(error),
+            found => found.map_err(|error| error.to_string()),
+        };
+        Ok(Self { proxies: Proxies { usual, ostro: ostro.clone(), envoy }, ostro, programs })
+    }
+
+    fn envoy(programs: &Path, chosen: Option<PathBuf>) -> Result<PathBuf, ToolsError> {
         let built = || {
             let relative = format!("tools/envoy-{ENVOY_VERSION}/envoy");
             programs.ancestors().map(|dir| dir.join(&relative)).find(|path| path.exists())
@@ -58,14 +90,13 @@ impl Tools {
         };
         let said = chosen.map(|path| ("--envoy ", path));
         let said = said.or_else(|| Some(("OSTRO_ENVOY=", env::var_os("OSTRO_ENVOY").map(PathBuf::from)?)));
-        let envoy = match said {
+        match said {
             Some((said, path)) => match executable(&path) {
-                Ok(()) => path,
-                Err(source) => return Err(ToolsError::Envoy { said, path, source }),
+                Ok(()) => Ok(path),
+                Err(source) => Err(ToolsError::Envoy { said, path, source }),
             },
-            None => built().or_else(in_path).ok_or(ToolsError::NoEnvoy)?,
-        };
-        Ok(Self { ostro, programs, envoy })
+            None => built().or_else(in_path).ok_or(ToolsError::NoEnvoy),
+        }
     }
 }
 

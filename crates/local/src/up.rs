@@ -29,6 +29,7 @@ use crate::pod::Settings;
 use crate::runner::{Audience, Runner};
 use crate::status::{self, Status};
 use crate::token::{Issuer, TokenError};
+use crate::tools::Proxies;
 use crate::wishes::{ServicePort, Wishes};
 
 /// How long the start waits for the control plane to listen.
@@ -53,8 +54,8 @@ pub struct Options {
     pub images: Images,
     /// The `ostro` binary: the control plane is a subcommand of it.
     pub ostro: PathBuf,
-    /// Stock Envoy.
-    pub envoy: PathBuf,
+    /// What proxies are.
+    pub proxies: Proxies,
     /// Where programs named without a slash are.
     pub programs: PathBuf,
     /// Where the ingress gateway is reached from the host; port 0 means one that is free.
@@ -228,7 +229,7 @@ impl Mesh {
         let sources = SourceOptions { paths, state: Some(state.join("runner")) };
         let follower = Follower::start(sources).map_err(UpError::Follow)?;
         let settings = Settings {
-            envoy: options.envoy,
+            proxies: options.proxies,
             programs: options.programs,
             pods: state.join(api::PODS),
             xds: control::xds(),

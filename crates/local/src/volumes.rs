@@ -397,7 +397,8 @@ spec:
         let parsed = parse_file("pod.yaml", yaml.as_bytes());
         assert!(parsed.complaints.is_empty(), "{:?}", parsed.complaints);
         let map = json!({"images": [{"match": "x", "program": "x"}]});
-        let (pods, _) = plan(&parsed.objects, &Images::from_value(map).unwrap());
+        let (pods, _) =
+            plan(&parsed.objects, &Images::from_value(map).unwrap(), ostro_agent::DataPlane::Ostro);
         let around = Around::of("default", &parsed.objects, |_, _| None);
         let ip = "10.244.0.2".parse().unwrap();
         let plan = pods.values().next().unwrap();

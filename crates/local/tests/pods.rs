@@ -7,9 +7,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ostro_agent::DataPlane;
 use ostro_local::images::Images;
 use ostro_local::logs::{self, Instance, Log};
 use ostro_local::status::{ContainerState, Phase, PodStatus, Status, Waiting};
+use ostro_local::tools::Proxies;
 use ostro_local::up::{Mesh, Options};
 use tempfile::TempDir;
 
@@ -37,7 +39,11 @@ impl Running {
             state: dir.path().join("state"),
             images: Images::from_value(images).unwrap().then(Images::built_in().unwrap()),
             ostro: "/bin/false".into(),
-            envoy: "/bin/false".into(),
+            proxies: Proxies {
+                usual: DataPlane::default(),
+                ostro: "/bin/false".into(),
+                envoy: Ok("/bin/false".into()),
+            },
             programs: "/bin".into(),
             ingress: any,
             control_http: any,

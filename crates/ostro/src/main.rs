@@ -30,13 +30,21 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    // Its options are Envoy's, among them some that mean other things to us.
+    if let Some(proxy) = commands::proxy::Args::of(std::env::args_os()) {
+        return finish(proxy.run());
+    }
     let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage::explain(&error, Cli::command(), &args),
     };
     log::init(&cli.log, cli.command.log_filter());
-    match cli.command.run() {
+    finish(cli.command.run())
+}
+
+fn finish(outcome: commands::Outcome) -> ExitCode {
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             commands::report(error.as_ref());

@@ -20,6 +20,7 @@ pub mod envoy_log;
 pub mod footprint;
 pub mod load;
 pub mod meshgen;
+pub mod mix;
 pub mod netns;
 pub mod ordinary;
 pub mod room;

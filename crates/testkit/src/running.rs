@@ -4,9 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ostro_agent::DataPlane;
 use ostro_local::images::Images;
 use ostro_local::plan::Proxy;
 use ostro_local::status::{PodStatus, Status};
+use ostro_local::tools::Proxies;
 use ostro_local::up::{Mesh, Options};
 use tempfile::TempDir;
 
@@ -39,11 +41,16 @@ pub fn program(name: &str) -> PathBuf {
 impl Running {
     /// Brings up what `files` (name and text) say, and `more` paths; returns when every pod is ready.
     pub async fn start(files: &[(&str, &str)], more: &[PathBuf]) -> Running {
-        Self::start_with(files, more, program("ostro")).await
+        Self::start_with(files, more, (program("ostro"), DataPlane::default())).await
     }
 
-    /// As [`start`](Self::start), with `ostro` as the program that the control plane is started with.
-    pub async fn start_with(files: &[(&str, &str)], more: &[PathBuf], ostro: PathBuf) -> Running {
+    /// As [`start`](Self::start), with `ostro` as the program that the control plane is started with, and `usual` as
+    /// the proxies of pods that ask for no other.
+    pub async fn start_with(
+        files: &[(&str, &str)],
+        more: &[PathBuf],
+        (ostro, usual): (PathBuf, DataPlane),
+    ) -> Running {
         let directory = tempfile::Builder::new().prefix("ostro-mesh-").tempdir().unwrap();
         let config = directory.path().join("config");
         std::fs::create_dir(&config).unwrap();
@@ -60,7 +67,7 @@ impl Running {
             state: directory.path().join("state"),
             images: Images::built_in().unwrap(),
             ostro,
-            envoy: envoy::binary(),
+            proxies: Proxies { usual, ostro: program("ostro"), envoy: Ok(envoy::binary()) },
             programs,
             ingress: any(),
             control_http: any(),

@@ -5,14 +5,18 @@
 
 use std::path::Path;
 
+use ostro_agent::DataPlane;
 use ostro_testkit::conformance::{Case, Later, Report, Verdict, run};
+use ostro_testkit::mix::Mix;
 
+/// No case of these folders has a proxy.
+const MIX: Mix = Mix::All(DataPlane::Ostro);
 const FOLDERS: [&str; 2] = ["simulation", "validation"];
 
 fn report(later: &str) -> (Report, Later) {
     let later = Later::parse(later).unwrap();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    (run(&dir, &FOLDERS.map(str::to_owned), &later), later)
+    (run(&dir, &FOLDERS.map(str::to_owned), &later, MIX), later)
 }
 
 fn case<'a>(report: &'a Report, name: &str) -> &'a Case {
@@ -66,7 +70,8 @@ fn a_true_list_makes_a_good_report_and_an_untrue_one_does_not() {
 #[test]
 fn a_folder_without_cases_is_not_a_success() {
     let later = Later::default();
-    let report = run(Path::new("/nonexistent"), &["simulation".to_owned(), "unheard-of".to_owned()], &later);
+    let report =
+        run(Path::new("/nonexistent"), &["simulation".to_owned(), "unheard-of".to_owned()], &later, MIX);
     assert_eq!(report.broken.len(), 2);
     assert!(!report.is_good(&later));
 }
@@ -75,7 +80,7 @@ fn a_folder_without_cases_is_not_a_success() {
 fn capture_rules_are_judged_by_what_packets_meet() {
     let later = Later::default();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let report = run(&dir, &["capture".to_owned()], &later);
+    let report = run(&dir, &["capture".to_owned()], &later, MIX);
     assert_eq!(report.broken, Vec::<String>::new());
     let verdict = |name: &str| &case(&report, &format!("capture/sidecar-iptables/{name}")).verdict;
     assert_eq!(*verdict("equal"), Verdict::Passed, "other rules that do the same");
@@ -89,7 +94,7 @@ fn capture_rules_are_judged_by_what_packets_meet() {
 fn ours_treat_packets_as_istios_documented_rules_do() {
     let later = Later::default();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let report = run(&dir, &["capture".to_owned()], &later);
+    let report = run(&dir, &["capture".to_owned()], &later, MIX);
     let cases = report.folders.iter().flat_map(|(_, cases)| cases);
     let documented = ["capture/sidecar-redirect-iptables/", "capture/sidecar-tproxy-iptables/"];
     let ours: Vec<&Case> =

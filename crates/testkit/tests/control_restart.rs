@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ostro_agent::DataPlane;
 use ostro_testkit::load::{Load, Plan};
 use ostro_testkit::running::{LOOK, Running, program};
 
@@ -178,7 +179,7 @@ async fn a_killed_control_plane_costs_no_request_and_sends_what_changed() {
     let pid = scratch.path().join("pid");
     let files = [("mesh.yaml", config()), ("doomed.yaml", DOOMED.to_string())];
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let running = Running::start_with(&files, &[], wrapper(scratch.path())).await;
+    let running = Running::start_with(&files, &[], (wrapper(scratch.path()), DataPlane::Envoy)).await;
     reconnected(&running).await;
     let full = full_state(&running).await;
     assert!(full > 100_000, "full state is {full} bytes");

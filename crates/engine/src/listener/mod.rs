@@ -105,6 +105,11 @@ impl Listener {
         check(&proto).and_then(|()| compile_checked(proto)).within(|| place)
     }
 
+    /// Is the original destination restored from the socket? (Who hands connections over has to know it.)
+    pub fn restores_destination(&self) -> bool {
+        self.hands_over || self.inspectors.restores_destination()
+    }
+
     /// The filter chain for a connection: the best match, else the default one.
     pub fn chain_for(&self, connection: &Connection<'_>) -> Option<&FilterChain> {
         let ends = Ends {

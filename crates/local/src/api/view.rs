@@ -79,7 +79,7 @@ pub struct Pod {
     pub status: String,
     /// How often its programs were started again.
     pub restarts: u32,
-    /// How its traffic is handled: `envoy`, `gateway`, `none`.
+    /// How its traffic is handled: `ostro` or `envoy` (which program its sidecar is), `gateway`, `none`.
     pub proxy: String,
     /// Its addresses, IPv4 first.
     pub addresses: Vec<IpAddr>,
@@ -285,8 +285,8 @@ impl From<&PodStatus> for Pod {
 
 fn proxy_name(proxy: Proxy) -> &'static str {
     match proxy {
-        Proxy::Sidecar => "envoy",
-        Proxy::Gateway => "gateway",
+        Proxy::Sidecar(plane) => plane.as_str(),
+        Proxy::Gateway(_) => "gateway",
         Proxy::None => "none",
     }
 }

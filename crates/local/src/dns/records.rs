@@ -11,7 +11,6 @@ use ostro_api::{Object, Spec};
 
 use super::zone::{Entry, Node, Resident, Zone};
 use crate::link;
-use crate::plan::Proxy;
 use crate::services::{self, DOMAIN, Family, Known, Live};
 
 /// The version of the specification, as it is to be told.
@@ -229,7 +228,7 @@ impl Zone {
             if !self.pointers.contains_key(&address) {
                 self.pointer(address, &text);
             }
-            let sidecar = pod.plan.proxy == Proxy::Sidecar;
+            let sidecar = pod.plan.proxy.is_sidecar();
             self.residents.insert(address, Resident { namespace: namespace.clone(), sidecar });
         }
     }

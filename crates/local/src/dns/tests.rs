@@ -130,7 +130,7 @@ fn with_pods<T>(check: impl FnOnce(&[Object], &[Live<'_>]) -> T) -> T {
     assert!(parsed.complaints.is_empty(), "{:?}", parsed.complaints);
     let images = Images::from_value(serde_json::json!({"images": [{"match": "x", "program": "x"}]})).unwrap();
     let objects = parsed.objects;
-    let (pods, errors) = plan(&objects, &images);
+    let (pods, errors) = plan(&objects, &images, ostro_agent::DataPlane::Ostro);
     assert!(errors.is_empty());
     let address = |plan: &PodPlan| match plan.name.name.as_str() {
         "db-0" => DB0,
@@ -339,7 +339,7 @@ fn anybody_else_is_told_where_the_host_really_is() {
 #[test]
 fn an_answer_that_does_not_fit_is_cut_and_says_so() {
     let (objects, images) = many_pods();
-    let (pods, _) = plan(&objects, &images);
+    let (pods, _) = plan(&objects, &images, ostro_agent::DataPlane::Ostro);
     let live: Vec<Live<'_>> =
         (2..).zip(pods.values()).map(|(n, plan)| live(plan, Ipv4Addr::new(10, 244, 0, n))).collect();
     let zone = zone(&objects, &live, false);

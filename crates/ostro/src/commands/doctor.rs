@@ -1,7 +1,8 @@
 //! `ostro doctor`: what this machine lacks for a mesh, and how to mend it.
 
 use super::Outcome;
-use super::values::address;
+use super::values::{address, data_plane};
+use ostro_agent::DataPlane;
 use ostro_local::doctor::{self, Finding, Verdict, Wants};
 use ostro_local::meshes::{DEFAULT_NAME, MeshName, Meshes};
 use ostro_local::tools::Tools;
@@ -26,6 +27,9 @@ pub struct Args {
     /// The address of the control plane's pages.
     #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:15014")]
     control_http: SocketAddr,
+    /// What proxies are to be.
+    #[arg(long, value_name = "PROXY", value_parser = data_plane(), default_value = DataPlane::default().as_str())]
+    proxy: DataPlane,
     /// Stock Envoy [default: OSTRO_ENVOY, else the one `cargo xtask setup` installs, else in PATH].
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
@@ -48,7 +52,7 @@ impl Args {
             return Ok(ExitCode::SUCCESS);
         }
         let ports = vec![("ingress", self.ingress), ("control-http", self.control_http)];
-        let findings = doctor::examine(&wants(self.envoy, self.state_dir, ports)?);
+        let findings = doctor::examine(&wants((self.proxy, self.envoy), self.state_dir, ports)?);
         let able = doctor::missing(&findings).next().is_none();
         let printed = match self.json {
             true => writeln!(io::stdout(), "{:#}", serde_json::json!({"able": able, "findings": findings})),
@@ -65,7 +69,7 @@ impl Args {
 
 /// What a mesh of these options wants of the machine.
 pub fn wants(
-    envoy: Option<PathBuf>,
+    (proxy, envoy): (DataPlane, Option<PathBuf>),
     state: Option<PathBuf>,
     ports: Vec<(&'static str, SocketAddr)>,
 ) -> Result<Wants, Box<dyn Error + Send + Sync>> {
@@ -73,7 +77,9 @@ pub fn wants(
     let programs = ostro.parent().map(PathBuf::from).unwrap_or_default();
     let name: MeshName = DEFAULT_NAME.parse()?;
     let state = state.unwrap_or_else(|| Meshes::of_this_user().dir(&name));
-    let envoy = Tools::find(envoy).map(|tools| tools.envoy).map_err(|error| error.to_string());
+    let find = |envoy| Tools::find(DataPlane::Envoy, envoy).map_err(|error| error.to_string())?.proxies.envoy;
+    let is_wanted = proxy == DataPlane::Envoy || envoy.is_some();
+    let envoy = is_wanted.then(|| find(envoy));
     Ok(Wants { ostro, envoy, programs, state, ports })
 }
 

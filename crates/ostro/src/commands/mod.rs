@@ -16,6 +16,7 @@ mod down;
 mod exec;
 mod logs;
 mod program;
+pub mod proxy;
 mod ps;
 mod run;
 mod scale;
@@ -36,6 +37,8 @@ pub type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 pub enum Command {
     /// Serves the control plane: objects from files, xDS to proxies.
     Control(control::Args),
+    /// Runs a proxy, sidecar or gateway, that is configured as Envoy is.
+    Proxy(proxy::Args),
     /// Checks files of Kubernetes and Istio objects without a mesh.
     Validate(validate::Args),
     /// Shows, sets, checks and removes the rules that turn a pod's traffic to its proxy.
@@ -81,6 +84,7 @@ impl Command {
     pub fn run(self) -> Outcome {
         match self {
             Command::Control(args) => args.run(),
+            Command::Proxy(args) => args.run(),
             Command::Doctor(args) => args.run(),
             Command::Validate(args) => args.run(),
             Command::Capture(args) => args.run(),

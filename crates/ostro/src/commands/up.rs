@@ -3,8 +3,9 @@
 use super::common::path_problem;
 use super::detach::DetachArgs;
 use super::doctor::{self, explain};
-use super::values::{address, seconds};
+use super::values::{address, data_plane, seconds};
 use super::{Outcome, report};
+use ostro_agent::DataPlane;
 use ostro_api::Object;
 use ostro_local::api::view;
 use ostro_local::doctor::Wants;
@@ -77,6 +78,9 @@ pub struct GroundArgs {
     /// 127.0.0.1:15014; of a mesh with a name of its own, 127.0.0.1:0].
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     control_http: Option<SocketAddr>,
+    /// What proxies are, of pods that do not say it themselves (annotation ostro.dev/proxy).
+    #[arg(long, value_name = "PROXY", value_parser = data_plane(), default_value = DataPlane::default().as_str())]
+    proxy: DataPlane,
     /// Stock Envoy [default: OSTRO_ENVOY, else the one `cargo xtask setup` installs, else in PATH].
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
@@ -213,7 +217,7 @@ impl GroundArgs {
     fn wants(&self, name: &MeshName, state: &Path) -> Result<Wants, Box<dyn Error + Send + Sync>> {
         let (ingress, control) = self.addresses(name);
         let ports = vec![("ingress", ingress), ("control-http", control)];
-        doctor::wants(self.envoy.clone(), Some(state.to_owned()), ports)
+        doctor::wants((self.proxy, self.envoy.clone()), Some(state.to_owned()), ports)
     }
 
     /// As the mesh takes them.
@@ -224,7 +228,7 @@ impl GroundArgs {
         paths: Vec<PathBuf>,
     ) -> Result<Options, Box<dyn Error + Send + Sync>> {
         let (ingress, control_http) = self.addresses(name);
-        let tools = Tools::find(self.envoy.clone())?;
+        let tools = Tools::find(self.proxy, self.envoy.clone())?;
         let images = match &self.images {
             Some(path) => {
                 Images::read(path).map_err(|error| images_text(path, &error))?.then(Images::built_in()?)
@@ -247,7 +251,7 @@ impl GroundArgs {
             state,
             images,
             ostro: tools.ostro,
-            envoy: tools.envoy,
+            proxies: tools.proxies,
             programs: tools.programs,
             ingress,
             control_http,

@@ -1,5 +1,7 @@
 //! Values of options, read so that what is wrong with one is answered with what it could be.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ostro_agent::DataPlane;
 use ostro_local::plan::REPLICAS_MAX;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -12,6 +14,11 @@ pub fn replicas(text: &str) -> Result<u32, String> {
         Ok(replicas) if replicas <= REPLICAS_MAX => Ok(replicas),
         _ => Err(format!("write how many pods it is to have, from 0 to {REPLICAS_MAX}")),
     }
+}
+
+/// What proxies are.
+pub fn data_plane() -> impl TypedValueParser<Value = DataPlane> {
+    PossibleValuesParser::new(DataPlane::ALL.map(DataPlane::as_str)).try_map(|name| name.parse::<DataPlane>())
 }
 
 /// How many lines.

@@ -69,7 +69,7 @@ impl Arriving {
         let remote = ostro_transport::canonical(remote);
         let local = ostro_transport::canonical(stream.local_addr().ok()?);
         let mut destination = local;
-        if bound.engine.inspectors.restores_destination() {
+        if bound.engine.restores_destination() {
             let transparent = bound.engine.socket.transparent.unwrap_or_default();
             if let Ok(Some(original)) = ostro_transport::original_destination(&stream, transparent) {
                 destination = ostro_transport::canonical(original);

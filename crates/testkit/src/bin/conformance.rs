@@ -1,16 +1,32 @@
-//! `ostro-conformance DIR [FOLDER...]`: runs foreign cases; exit status 0 if all is as it should be.
+//! `ostro-conformance [--proxy ostro|envoy|mixed] DIR [FOLDER...]`: runs foreign cases; exit status 0 if all is as it should
+//! be.
 
 use std::process::ExitCode;
 
+use ostro_agent::DataPlane;
 use ostro_testkit::conformance::{FOLDERS, Later, run};
+use ostro_testkit::mix::Mix;
 
 /// Cases that need something that is not built yet.
 const LATER: &str = include_str!("../../conformance-later.txt");
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let Some(dir) = arguments.next() else {
-        eprintln!("usage: ostro-conformance DIR [FOLDER...]; folders: {}", FOLDERS.join(", "));
+    let mut first = arguments.next();
+    let mut mix = Mix::All(DataPlane::default());
+    if first.as_deref() == Some("--proxy") {
+        match arguments.next().unwrap_or_default().parse() {
+            Ok(chosen) => mix = chosen,
+            Err(error) => {
+                eprintln!("--proxy: {error}");
+                return ExitCode::from(2);
+            }
+        }
+        first = arguments.next();
+    }
+    let Some(dir) = first else {
+        let folders = FOLDERS.join(", ");
+        eprintln!("usage: ostro-conformance [--proxy ostro|envoy|mixed] DIR [FOLDER...]; folders: {folders}");
         return ExitCode::from(2);
     };
     let mut folders: Vec<String> = arguments.collect();
@@ -24,7 +40,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let report = run(dir.as_ref(), &folders, &later);
+    let report = run(dir.as_ref(), &folders, &later, mix);
     println!("{}", report.text(&later));
     if report.is_good(&later) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

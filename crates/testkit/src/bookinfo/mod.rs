@@ -1,4 +1,4 @@
-//! Public Bookinfo manifests, unmodified, on a whole mesh under load: every file of `networking/` is dropped
+//! Public Bookinfo manifests, unmodified (but for who asks for which proxy), on a whole mesh under load: every file of `networking/` is dropped
 //! into the watched directory and taken away again, and each answer must be as the file says.
 //!
 //! "Takes effect within a second" is judged to the letter: a second after the file was written (or removed),
@@ -18,7 +18,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::load::{Answer, Load, Plan, Report};
-use crate::running::Running;
+use crate::mix::Mix;
+use crate::running::{Running, program};
 use table::{BASE, Expect, MANIFESTS, NEEDS_LATER, ROWS, Row, Share, WAYS_IN, WayIn, Who};
 
 /// What is promised.
@@ -42,15 +43,16 @@ pub struct LiveCase {
 ///
 /// # Panics
 /// If the mesh does not come up, or if a proxy in it complained at any time.
-pub async fn run(dir: &Path) -> Result<Vec<LiveCase>, String> {
+pub async fn run(dir: &Path, mix: Mix) -> Result<Vec<LiveCase>, String> {
     let mut manifests = Vec::new();
     for path in MANIFESTS {
         let text = fs::read_to_string(dir.join(path)).map_err(|e| format!("{path}: {e}"))?;
-        manifests.push((path.replace('/', "-"), text));
+        manifests.push((path.replace('/', "-"), mix.ask(&text)));
     }
     let files: Vec<(&str, &str)> =
         manifests.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    let bench = Bench { dir: dir.to_owned(), running: Running::start(&files, &[]).await };
+    let running = Running::start_with(&files, &[], (program("ostro"), mix.usual())).await;
+    let bench = Bench { dir: dir.to_owned(), running };
     let mut cases: Vec<LiveCase> = MANIFESTS.iter().map(|path| case(path, Vec::new())).collect();
     for way_in in WAYS_IN {
         cases.push(case(way_in.file, bench.way_in(way_in).await?));

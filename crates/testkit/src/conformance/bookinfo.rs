@@ -6,22 +6,23 @@ use std::path::Path;
 use ostro_api::Severity;
 
 use crate::bookinfo;
+use crate::mix::Mix;
 
 use super::{Case, Verdict, files, place, read};
 
 /// Every file is a case.
-pub(super) fn run(dir: &Path) -> Result<Vec<Case>, String> {
+pub(super) fn run(dir: &Path, mix: Mix) -> Result<Vec<Case>, String> {
     let accepted =
         files(dir)?.into_iter().map(|path| Ok(Case { name: place(dir, &path), verdict: judge(&path)? }));
     let mut cases = accepted.collect::<Result<Vec<_>, String>>()?;
-    cases.extend(live(dir)?);
+    cases.extend(live(dir, mix)?);
     Ok(cases)
 }
 
-fn live(dir: &Path) -> Result<Vec<Case>, String> {
+fn live(dir: &Path, mix: Mix) -> Result<Vec<Case>, String> {
     let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
     let name = |path: &str| format!("bookinfo/live/{}", path.trim_end_matches(".yaml"));
-    let run = runtime.block_on(bookinfo::run(dir))?.into_iter().map(|case| Case {
+    let run = runtime.block_on(bookinfo::run(dir, mix))?.into_iter().map(|case| Case {
         name: name(&case.name),
         verdict: if case.wrong.is_empty() { Verdict::Passed } else { Verdict::Failed(case.wrong) },
     });

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::mix::Mix;
+
 pub use capture::disagreements as capture_disagreements;
 pub use later::Later;
 
@@ -66,14 +68,14 @@ pub struct Count {
     pub later: usize,
 }
 
-/// Runs folders of a directory against a list of what comes later.
-pub fn run(dir: &Path, folders: &[String], later: &Later) -> Report {
+/// Runs folders of a directory against a list of what comes later. Where there are proxies, they are those of `mix`.
+pub fn run(dir: &Path, folders: &[String], later: &Later, mix: Mix) -> Report {
     let mut report = Report::default();
     for folder in folders {
         let cases = match folder.as_str() {
             "simulation" => simulation::run(&dir.join(folder)),
-            "routing" => routing::run(&dir.join(folder)),
-            "bookinfo" => bookinfo::run(&dir.join(folder)),
+            "routing" => routing::run(&dir.join(folder), mix),
+            "bookinfo" => bookinfo::run(&dir.join(folder), mix),
             "validation" => validation::run(&dir.join(folder)),
             "capture" => capture::run(&dir.join(folder)),
             _ => Err(format!("no runner for folder {folder}; there are {}", FOLDERS.join(", "))),

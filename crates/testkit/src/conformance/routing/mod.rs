@@ -1,6 +1,6 @@
 //! Folder `routing`: what becomes of requests between real sidecars.
 //!
-//! A mesh of echo services is brought up as `ostro up` does (network namespaces, stock Envoys, a control plane that
+//! A mesh of echo services is brought up as `ostro up` does (network namespaces, proxies, a control plane that
 //! follows files), once for all cases. A case's objects are written into the followed directory, its calls are made
 //! from inside the calling pod, and the objects are taken away again before the next case. Needs root.
 
@@ -11,6 +11,8 @@ mod stage;
 
 use std::path::Path;
 
+use crate::mix::Mix;
+
 use super::{Case, Verdict, files, place, value};
 use case::{Port, Routing};
 use stage::Stage;
@@ -19,7 +21,7 @@ use stage::Stage;
 const PORTS: &str = "echo-ports";
 
 /// Every case of every file.
-pub(super) fn run(dir: &Path) -> Result<Vec<Case>, String> {
+pub(super) fn run(dir: &Path, mix: Mix) -> Result<Vec<Case>, String> {
     let (mut ports, mut cases) = (Vec::<Port>::new(), Vec::<(String, Routing)>::new());
     for path in files(dir)? {
         let malformed = |e| format!("{}: {e}", path.display());
@@ -32,7 +34,7 @@ pub(super) fn run(dir: &Path) -> Result<Vec<Case>, String> {
     }
     let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
     runtime.block_on(async {
-        let stage = Stage::open(ports).await?;
+        let stage = Stage::open(ports, mix).await?;
         let mut judged = Vec::new();
         for (name, case) in cases {
             let failures = stage.play(&case).await;

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ostro_agent::DataPlane;
 use ostro_local::images::Images;
 use ostro_local::status::PodStatus;
-use ostro_local::tools::Tools;
+use ostro_local::tools::{Proxies, Tools};
 use ostro_local::up::{Mesh, Options};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::mix::Mix;
 
 use super::case::{Call, CallCase, Mirror, Port, Routing};
 use super::client::{Ask, call};
@@ -33,24 +36,27 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Brings the mesh up.
-    pub(super) async fn open(ports: Vec<Port>) -> Result<Stage, String> {
+    pub(super) async fn open(ports: Vec<Port>, mix: Mix) -> Result<Stage, String> {
         let ports: Vec<Port> = ports.into_iter().filter(Port::is_served).collect();
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let objects: Vec<String> =
-            SERVICES.iter().flat_map(|name| echo(name, &ports)).map(|o| o.to_string()).collect();
+        let services = SERVICES.iter().enumerate();
+        let objects = services.flat_map(|(number, name)| echo(name, &ports, mix.of(number)));
+        let objects: Vec<String> = objects.map(|object| object.to_string()).collect();
         let followed = dir.path().join("objects");
         std::fs::create_dir(&followed).map_err(|e| e.to_string())?;
         std::fs::write(followed.join("echo.yaml"), objects.join("\n---\n")).map_err(|e| e.to_string())?;
-        let tools = Tools::find(None).map_err(|e| e.to_string())?;
+        let tools = Tools::find(DataPlane::Envoy, None).map_err(|e| e.to_string())?;
         let any_port = ([127, 0, 0, 1], 0).into();
+        // The runner takes the running binary for `ostro`, which stands beside this one.
+        let ostro = tools.programs.join("ostro");
+        let proxies = Proxies { usual: mix.usual(), ostro: ostro.clone(), ..tools.proxies };
         let mesh = Mesh::start(Options {
             name: "test".to_owned(),
             paths: vec![followed],
             state: dir.path().join("state"),
             images: Images::built_in().map_err(|e| e.to_string())?,
-            // The runner takes the running binary for `ostro`, which stands beside this one.
-            ostro: tools.programs.join("ostro"),
-            envoy: tools.envoy,
+            ostro,
+            proxies,
             programs: tools.programs,
             ingress: any_port,
             control_http: any_port,
@@ -261,7 +267,7 @@ fn collect_versions(dump: &Value, into: &mut BTreeSet<String>) {
 }
 
 /// A Service and a Deployment of the echo program.
-fn echo(name: &str, ports: &[Port]) -> [Value; 2] {
+fn echo(name: &str, ports: &[Port], proxy: DataPlane) -> [Value; 2] {
     let service_ports: Vec<Value> = ports
         .iter()
         .filter_map(|p| Some(json!({"name": p.name, "port": p.service_port?, "targetPort": p.workload_port})))
@@ -288,7 +294,7 @@ fn echo(name: &str, ports: &[Port]) -> [Value; 2] {
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"},
             "spec": {
                 "selector": {"matchLabels": {"app": name}},
-                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+                "template": {"metadata": {"labels": labels, "annotations": {"ostro.dev/proxy": proxy.as_str()}}, "spec": {"containers": [container]}},
             },
         }),
     ]
