@@ -16,6 +16,7 @@ use ostro_engine::{Cluster, Direction, Discovery, Listener, RouteTable, SocketSe
 use ostro_transport::ListenError;
 use ostro_transport::dns::{Resolve, Resolver};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::config::{
     LiveChain, LiveCluster, LiveListener, LiveListeners, RouteSlot, RouteSlots, Shared, listen_options,
@@ -39,6 +40,8 @@ pub(crate) struct Control {
     resolving: HashMap<Arc<str>, AbortHandle>,
     resolver: Resolver,
     drain_time: Duration,
+    /// Since when all connections are being drained.
+    draining: Option<Instant>,
     changes: Changes,
 }
 
@@ -79,6 +82,7 @@ impl Control {
             resolving: HashMap::new(),
             resolver,
             drain_time,
+            draining: None,
             changes: Changes::default(),
         }
     }
@@ -232,6 +236,9 @@ impl Control {
 
     /// Lets connections end after what they are doing; and listeners stop accepting, if so.
     pub fn drain(&mut self, scope: Scope, stops_accepting: bool) {
+        if scope == Scope::All {
+            self.draining.get_or_insert_with(Instant::now);
+        }
         self.tell(|| Order::Drain(scope));
         if !stops_accepting {
             return;
@@ -245,6 +252,11 @@ impl Control {
             self.bound.remove(&name);
             self.tell(|| Order::Close(name.as_str().into()));
         }
+    }
+
+    /// When connections have had the time that they are given once they are drained; now, if nobody has drained them.
+    pub fn drained_at(&self) -> Instant {
+        self.draining.map_or_else(Instant::now, |since| since + self.drain_time)
     }
 
     /// Ends all workers and waits for them.

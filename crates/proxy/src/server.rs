@@ -156,7 +156,7 @@ async fn serve(
         never = ostro_xds_client::run(&mut store, ads, None, &handle) => match never {},
         () = chores(&shared) => {}
         () = orders.obey(&control, options.drain_time()) => {}
-        ended = end(options, &shared, &control) => ended?,
+        ended = end(&shared, &control) => ended?,
     }
     // Whoever waits for an answer of ours gets none.
     drop(orders);
@@ -352,8 +352,9 @@ fn write_address(path: &std::path::Path, address: SocketAddr) -> std::io::Result
         .write_all(address.to_string().as_bytes())
 }
 
-/// Waits for a signal, then lets what is under way end; a second signal ends it.
-async fn end(options: &Options, shared: &Shared, control: &RefCell<Control>) -> Result<(), StartError> {
+/// Waits for a signal, then lets what is under way end, within the drain time; a second signal ends it. Where somebody has
+/// drained the proxy before (`/drain_listeners`), the time counts from then.
+async fn end(shared: &Shared, control: &RefCell<Control>) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reopen = signal(SignalKind::user_defined1())?;
@@ -365,6 +366,7 @@ async fn end(options: &Options, shared: &Shared, control: &RefCell<Control>) -> 
         }
     }
     control.borrow_mut().drain(Scope::All, true);
+    let latest = control.borrow().drained_at();
     let over = async {
         let mut looks = tokio::time::interval(END_PERIOD);
         while shared.connections.now() > 0 {
@@ -373,7 +375,7 @@ async fn end(options: &Options, shared: &Shared, control: &RefCell<Control>) -> 
     };
     tokio::select! {
         () = over => {}
-        () = tokio::time::sleep(options.drain_time()) => {}
+        () = tokio::time::sleep_until(latest) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -1,7 +1,9 @@
 //! From an accepted socket to the filter chain that it belongs to.
 //!
-//! A client that says nothing is not waited for in vain: what inspectors would have to see is due within
-//! [`SILENCE`], if the chain of a silent connection carries bytes; then the server may speak first.
+//! A client that says nothing is not waited for in vain: if nothing has come within [`SILENCE`], and the chain of a
+//! silent connection carries bytes, that chain's cluster is connected to, and whoever speaks first decides. A server's
+//! words mean that the connection carries bytes, the client's are inspected as if they had come at once: a connection
+//! that a pool of HTTP connections holds ready is silent for long, and has to be routed when it is used.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,14 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use ostro_engine::inspect::{Inspectors, Look, ProxyProtocol, Seen};
+use ostro_engine::inspect::{Look, ProxyProtocol, Seen};
 use ostro_engine::{ConnectionInfo, Ends, ResponseFlags, StreamInfo, StreamView};
 use ostro_transport::proxy_protocol::{Progress, Version, parse};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::{HttpScope, http1, tcp};
+use super::tcp::{self, Reached, Who};
+use super::{HttpScope, http1};
 use crate::config::{LiveChain, LiveListener, LiveTerminal};
 use crate::socket::Socket;
 use crate::stats::{ListenerStats, Local};
@@ -36,7 +39,20 @@ struct Arriving {
     read: BytesMut,
     ends: Ends,
     began: Instant,
+    /// Its number.
+    id: u64,
 }
+
+/// What came of inspection.
+enum Heard {
+    /// What there was to see.
+    Seen(Seen),
+    /// Nothing was said, and a server may be the one to speak.
+    Silence,
+}
+
+/// What was reached for a silent connection, by which chain.
+type Early = Option<(Arc<LiveChain>, Reached)>;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(
@@ -84,33 +100,75 @@ impl Arriving {
             read: BytesMut::new(),
             ends: Ends { destination, source: remote, direct_source: remote.ip() },
             began: Instant::now(),
+            id: worker.shared.number_connection(),
         })
     }
 
     async fn proceed(mut self) {
         let direct = self.ends.source;
-        let Some(seen) = self.inspect().await else { return };
-        let info = Arc::new(ConnectionInfo {
-            id: self.worker.shared.number_connection(),
-            local: self.ends.destination,
-            remote: self.ends.source,
-            direct_remote: direct,
-            server_name: Some(seen.server_name.clone()).filter(|name| !name.is_empty()),
-        });
+        let (seen, early) = match self.inspect().await {
+            Some(Heard::Seen(seen)) => (Some(seen), None),
+            Some(Heard::Silence) => self.wait(direct).await,
+            None => return,
+        };
+        let Some(seen) = seen else { return };
+        let info = self.info(direct, &seen);
         let Some(chain) = self.listener.chain(self.ends, &seen).cloned() else {
             self.stats.no_filter_chain_match.inc();
             return self.log(info, Some(ResponseFlags::NO_ROUTE_FOUND));
         };
-        self.hand_over(&chain, Arc::clone(&info)).await;
+        let early = early.filter(|(of, _)| Arc::ptr_eq(of, &chain)).map(|(_, reached)| reached);
+        self.hand_over(&chain, Arc::clone(&info), early).await;
     }
 
-    async fn hand_over(self, chain: &Arc<LiveChain>, info: Arc<ConnectionInfo>) {
+    fn info(&self, direct: SocketAddr, seen: &Seen) -> Arc<ConnectionInfo> {
+        Arc::new(ConnectionInfo {
+            id: self.id,
+            local: self.ends.destination,
+            remote: self.ends.source,
+            direct_remote: direct,
+            server_name: Some(seen.server_name.clone()).filter(|name| !name.is_empty()),
+        })
+    }
+
+    /// Lets whoever speaks first say what a silent connection is; no [`Seen`] if it is to be closed.
+    async fn wait(&mut self, direct: SocketAddr) -> (Option<Seen>, Early) {
+        let silence = Seen::default();
+        let Some(chain) = self.listener.chain(self.ends, &silence).cloned() else { return (None, None) };
+        let LiveTerminal::Tcp(proxy) = &chain.terminal else { return (None, None) };
+        let fate = self.worker.connections.enter(&chain, self.listener.engine.direction);
+        let info = self.info(direct, &silence);
+        let first = tcp::first(&self.worker, proxy, &fate, info, &self.stream, self.deadline()).await;
+        let seen = match first.who {
+            Who::Server => Some(silence),
+            Who::Client => match self.look(false).await {
+                Some(Heard::Seen(seen)) => Some(seen),
+                Some(Heard::Silence) | None => None,
+            },
+            Who::Late => {
+                self.stats.downstream_pre_cx_timeout.inc();
+                Some(silence).filter(|_| self.listener.engine.continues_on_timeout)
+            }
+            Who::Nobody => None,
+        };
+        let reached = first.reached;
+        (seen, reached.map(|reached| (Arc::clone(&chain), reached)))
+    }
+
+    /// When inspection has to be over.
+    fn deadline(&self) -> Option<Instant> {
+        self.listener.engine.inspect_timeout.map(|timeout| self.began + timeout)
+    }
+
+    async fn hand_over(self, chain: &Arc<LiveChain>, info: Arc<ConnectionInfo>, early: Option<Reached>) {
         let Arriving { worker, listener, stream, read, .. } = self;
         let fate = worker.connections.enter(chain, listener.engine.direction);
         let wire = Wire::new(Socket::Plain(stream), read);
         match &chain.terminal {
             LiveTerminal::Close => {}
-            LiveTerminal::Tcp(proxy) => tcp::serve(&worker, proxy, &fate, info, &chain.name, wire).await,
+            LiveTerminal::Tcp(proxy) => {
+                tcp::serve(&worker, proxy, &fate, info, &chain.name, (wire, early)).await
+            }
             LiveTerminal::Http(manager) => {
                 let scope = HttpScope {
                     stats: manager.stats.on(&worker.writer),
@@ -134,19 +192,17 @@ impl Arriving {
     }
 
     /// What the listener's inspectors make of it; `None` if the connection is to be closed.
-    async fn inspect(&mut self) -> Option<Seen> {
+    async fn inspect(&mut self) -> Option<Heard> {
         let listener = Arc::clone(&self.listener);
         let inspectors = &listener.engine.inspectors;
-        let deadline = listener.engine.inspect_timeout.map(|timeout| self.began + timeout);
         if let Some(rules) = inspectors.proxy_protocol()
-            && !self.read_proxy_header(*rules, deadline).await
+            && !self.read_proxy_header(*rules, self.deadline()).await
         {
             return None;
         }
-        let port = self.ends.destination.port();
-        match inspectors.wants_bytes(port) {
-            true => self.look(inspectors, port, deadline).await,
-            false => Some(Seen::default()),
+        match inspectors.wants_bytes(self.ends.destination.port()) {
+            true => self.look(true).await,
+            false => Some(Heard::Seen(Seen::default())),
         }
     }
 
@@ -191,21 +247,25 @@ impl Arriving {
         rules.may_be_absent
     }
 
-    async fn look(&mut self, inspectors: &Inspectors, port: u16, deadline: Option<Instant>) -> Option<Seen> {
+    /// Looks at what comes. `may_be_silent`: if nothing does within [`SILENCE`], that is an answer too.
+    async fn look(&mut self, may_be_silent: bool) -> Option<Heard> {
+        let listener = Arc::clone(&self.listener);
+        let inspectors = &listener.engine.inspectors;
+        let (port, deadline) = (self.ends.destination.port(), self.deadline());
         let silence = self.began + SILENCE;
         let mut is_over = false;
         loop {
             match inspectors.look_at(port, &self.read, is_over) {
-                Look::Done(seen) => return Some(seen),
+                Look::Done(seen) => return Some(Heard::Seen(seen)),
                 Look::Close(why) => {
                     tracing::debug!(why, "inspection");
                     self.stats.downstream_listener_filter_error.inc();
                     return None;
                 }
-                Look::NeedMore if is_over => return Some(Seen::default()),
+                Look::NeedMore if is_over => return Some(Heard::Seen(Seen::default())),
                 Look::NeedMore => {}
             }
-            let until = match self.read.is_empty() && self.serves_silence() {
+            let until = match may_be_silent && self.read.is_empty() && self.serves_silence() {
                 true => Some(deadline.map_or(silence, |deadline| deadline.min(silence))),
                 false => deadline,
             };
@@ -216,7 +276,7 @@ impl Arriving {
                     return None;
                 }
                 More::Nothing => is_over = true,
-                More::TooLate if until != deadline => return Some(Seen::default()),
+                More::TooLate if until != deadline => return Some(Heard::Silence),
                 More::TooLate => {
                     self.stats.downstream_pre_cx_timeout.inc();
                     if !self.listener.engine.continues_on_timeout {

@@ -3,11 +3,13 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use ostro_engine::breakers::ConnectionPermit;
 use ostro_engine::outlier::Outcome;
 use ostro_engine::{Choice, ConnectionInfo, Host, Priority, ResponseFlags, StreamInfo, StreamView};
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::relay::{Broken, Way};
@@ -27,47 +29,129 @@ struct Tcp<'c> {
     began: Instant,
 }
 
-/// A host that has been reached.
-struct Reached {
+/// A host that has been reached. Dropping it ends the connection.
+pub(super) struct Reached {
     cluster: Rc<WorkerCluster>,
     host: Arc<Host>,
     socket: Socket,
     _permit: ConnectionPermit,
 }
 
-/// Carries a connection to its end.
+impl Drop for Reached {
+    fn drop(&mut self) {
+        self.cluster.stats.upstream_cx_active.dec();
+        self.cluster.stats.upstream_cx_destroy.inc();
+        self.host.state.rq_active.dec();
+    }
+}
+
+/// Who speaks first on a connection that began in silence.
+pub(super) enum Who {
+    /// The server; or it has ended.
+    Server,
+    /// The client.
+    Client,
+    /// Nobody, for as long as inspection may take.
+    Late,
+    /// Nobody will.
+    Nobody,
+}
+
+/// What came of waiting for words.
+pub(super) struct First {
+    /// Who spoke.
+    pub who: Who,
+    /// The host, if it was reached before.
+    pub reached: Option<Reached>,
+}
+
+/// Connects a silent client's connection, and waits for whoever speaks first, until `deadline`. That the cluster cannot be
+/// reached is no answer: a client that is to be routed elsewhere may still speak.
+pub(super) async fn first(
+    worker: &Rc<Worker>,
+    proxy: &LiveTcp,
+    fate: &Fate,
+    info: Arc<ConnectionInfo>,
+    client: &TcpStream,
+    deadline: Option<Instant>,
+) -> First {
+    let mut tcp = Tcp::new(worker, proxy, fate, info);
+    let idle = proxy.engine.idle_timeout.map(|idle| tcp.began + idle);
+    let mut reaching = std::pin::pin!(tcp.reach());
+    let (mut is_reaching, mut has_client_ended) = (true, false);
+    let (mut reached, mut timer) = (None::<Reached>, Timer::default());
+    let who = poll_fn(|cx| {
+        if fate.poll_cut(cx).is_ready() {
+            return Poll::Ready(Who::Nobody);
+        }
+        if is_reaching && let Poll::Ready(done) = reaching.as_mut().poll(cx) {
+            (is_reaching, reached) = (false, done);
+        }
+        let speaks = |reached: &Reached, cx: &mut Context<'_>| poll_word(reached.socket.tcp(), cx).is_ready();
+        if reached.as_ref().is_some_and(|reached| speaks(reached, cx)) {
+            return Poll::Ready(Who::Server);
+        }
+        if !has_client_ended {
+            match poll_word(client, cx) {
+                Poll::Ready(Ok(true)) => return Poll::Ready(Who::Client),
+                // Of one that only listens from now on.
+                Poll::Ready(Ok(false)) => has_client_ended = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Who::Nobody),
+                Poll::Pending => {}
+            }
+        }
+        if has_client_ended && !is_reaching {
+            return Poll::Ready(if reached.is_some() { Who::Server } else { Who::Nobody });
+        }
+        let is_late = deadline.is_some_and(|deadline| idle.is_none_or(|idle| deadline < idle));
+        timer.poll(cx, nearer(deadline, idle)).map(|()| if is_late { Who::Late } else { Who::Nobody })
+    })
+    .await;
+    First { who, reached }
+}
+
+/// Ready when there is something to read: `false` if that is the end.
+fn poll_word(of: &TcpStream, cx: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
+    let mut byte = [0];
+    of.poll_peek(cx, &mut ReadBuf::new(&mut byte)).map_ok(|count| count > 0)
+}
+
+/// Carries a connection to its end, by what was reached already, if anything was.
 pub(super) async fn serve(
     worker: &Rc<Worker>,
     proxy: &LiveTcp,
     fate: &Fate,
     info: Arc<ConnectionInfo>,
     chain: &str,
-    wire: Wire,
+    (wire, early): (Wire, Option<Reached>),
 ) {
-    let began = Instant::now();
-    let mut stream = StreamInfo::new(info, worker.since_epoch(began), None);
-    stream.route = Some(chain).filter(|name| !name.is_empty()).map(Into::into);
+    let mut tcp = Tcp::new(worker, proxy, fate, info);
+    tcp.info.route = Some(chain).filter(|name| !name.is_empty()).map(Into::into);
     let stats = proxy.stats.on(&worker.writer);
     stats.downstream_cx_total.inc();
-    let mut tcp = Tcp { worker, proxy, fate, info: stream, began };
-    tcp.carry(wire).await;
+    tcp.carry(wire, early).await;
     stats.downstream_cx_rx_bytes_total.add(tcp.info.bytes_received);
     stats.downstream_cx_tx_bytes_total.add(tcp.info.bytes_sent);
-    tcp.info.ended = Some(began.elapsed());
+    tcp.info.ended = Some(tcp.began.elapsed());
     let view = StreamView { info: &tcp.info, request: None, response: None, trailers: None };
     proxy.log(worker, view, worker.random());
 }
 
-impl Tcp<'_> {
-    async fn carry(&mut self, wire: Wire) {
+impl<'c> Tcp<'c> {
+    fn new(worker: &'c Rc<Worker>, proxy: &'c LiveTcp, fate: &'c Fate, info: Arc<ConnectionInfo>) -> Tcp<'c> {
+        let began = Instant::now();
+        let info = StreamInfo::new(info, worker.since_epoch(began), None);
+        Tcp { worker, proxy, fate, info, began }
+    }
+
+    async fn carry(&mut self, wire: Wire, early: Option<Reached>) {
         let (mut client, read) = wire.into_parts();
-        let name = self.proxy.engine.cluster(self.worker.random());
-        let Some(cluster) = self.worker.cluster(name) else {
-            self.proxy.stats.on(&self.worker.writer).downstream_cx_no_route.inc();
-            return self.info.flags.set(ResponseFlags::NO_CLUSTER_FOUND);
+        let reached = match early {
+            Some(reached) => Some(reached),
+            None => self.reach().await,
         };
-        self.info.cluster = Some(Arc::clone(&cluster.upstream.cluster.name));
-        let Some(mut reached) = self.reach(&cluster).await else { return };
+        let Some(mut reached) = reached else { return };
+        self.note(&reached);
         let mut up = Way::with(read);
         let mut down = Way::default();
         self.relay(&mut client, &mut reached, &mut up, &mut down).await;
@@ -75,13 +159,31 @@ impl Tcp<'_> {
         self.info.bytes_sent = down.passed;
         reached.cluster.stats.upstream_cx_tx_bytes_total.add(up.passed);
         reached.cluster.stats.upstream_cx_rx_bytes_total.add(down.passed);
-        reached.cluster.stats.upstream_cx_active.dec();
-        reached.cluster.stats.upstream_cx_destroy.inc();
-        reached.host.state.rq_active.dec();
+    }
+
+    /// Tells the log of the connection by which this one goes on.
+    fn note(&mut self, reached: &Reached) {
+        self.info.cluster = Some(Arc::clone(&reached.cluster.upstream.cluster.name));
+        self.info.upstream_host = Some(Arc::clone(&reached.host.name));
+        self.info.upstream_local = reached.socket.tcp().local_addr().ok();
+        self.info.attempts = self.info.attempts.max(1);
+        self.info.flags = ResponseFlags::default();
+    }
+
+    /// A connection to a host of the cluster that is chosen.
+    async fn reach(&mut self) -> Option<Reached> {
+        let name = self.proxy.engine.cluster(self.worker.random());
+        let Some(cluster) = self.worker.cluster(name) else {
+            self.proxy.stats.on(&self.worker.writer).downstream_cx_no_route.inc();
+            self.info.flags.set(ResponseFlags::NO_CLUSTER_FOUND);
+            return None;
+        };
+        self.info.cluster = Some(Arc::clone(&cluster.upstream.cluster.name));
+        self.try_hosts(&cluster).await
     }
 
     /// A connection to a host, tried as often as configured.
-    async fn reach(&mut self, cluster: &Rc<WorkerCluster>) -> Option<Reached> {
+    async fn try_hosts(&mut self, cluster: &Rc<WorkerCluster>) -> Option<Reached> {
         let hash = self.proxy.engine.hash(self.info.connection.remote.ip());
         let destination = Some(self.info.connection.local);
         for attempt in 1..=self.proxy.engine.connect_attempts.max(1) {
@@ -102,11 +204,9 @@ impl Tcp<'_> {
             match self.cut_short(cluster.connect(&host)).await? {
                 Ok(socket) => {
                     cluster.report(self.worker, &host, Outcome::ConnectedFinal);
-                    self.info.flags = ResponseFlags::default();
                     cluster.stats.upstream_cx_active.inc();
                     host.state.rq_active.inc();
                     host.state.rq_total.inc();
-                    self.info.upstream_local = socket.tcp().local_addr().ok();
                     return Some(Reached { cluster: Rc::clone(cluster), host, socket, _permit: permit });
                 }
                 Err(error) => self.failed(cluster, &host, &error),
