@@ -83,6 +83,11 @@ impl ResponseFlags {
         self.bits == 0
     }
 
+    /// One bit for each, by Envoy's numbers.
+    pub fn bits(self) -> u32 {
+        self.bits
+    }
+
     /// Numbers of the flags, in order.
     fn numbers(self) -> impl Iterator<Item = u32> {
         let ordered = (0..ORDERED_MAX)

@@ -1,4 +1,5 @@
-//! gRPC as far as a proxy reads it: statuses (`grpc-status`) and the timeout a client asks for (`grpc-timeout`).
+//! gRPC as far as a proxy reads it: statuses (`grpc-status`), the timeout a client asks for (`grpc-timeout`), and where
+//! messages begin.
 //!
 //! Sources: gRPC's "gRPC over HTTP2" and "HTTP to gRPC Status Code Mapping".
 
@@ -81,9 +82,70 @@ pub fn timeout_value(timeout: Duration) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("0m"))
 }
 
+/// Bytes in front of a message: whether it is compressed, and its length.
+const PREFIX_BYTES: u8 = 5;
+
+/// Counts the messages of a body, as its parts pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MessageCounter {
+    /// Messages that have begun.
+    count: u64,
+    /// Bytes of the prefix that have come.
+    prefix: u8,
+    /// As far as it is known; then bytes of the message that are still to come.
+    length: u32,
+    /// The body is not gRPC's: no more is counted.
+    is_odd: bool,
+}
+
+impl MessageCounter {
+    /// The next part of the body.
+    pub fn push(&mut self, mut part: &[u8]) {
+        while !self.is_odd {
+            if self.prefix == PREFIX_BYTES {
+                let skipped = part.len().min(usize::try_from(self.length).unwrap_or(usize::MAX));
+                part = part.get(skipped..).unwrap_or_default();
+                self.length -= u32::try_from(skipped).unwrap_or(self.length);
+                if self.length > 0 {
+                    return;
+                }
+                self.prefix = 0;
+            }
+            let Some((byte, rest)) = part.split_first() else { return };
+            part = rest;
+            match self.prefix {
+                // The flag: compressed or not.
+                0 if *byte > 1 => self.is_odd = true,
+                0 => self.count += 1,
+                _ => self.length = self.length << 8 | u32::from(*byte),
+            }
+            self.prefix += 1;
+        }
+    }
+
+    /// Messages that have begun.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_counted_however_they_are_cut() {
+        let body = b"\0\0\0\0\x03abc\x01\0\0\0\0\0\0\0\x01\x02".to_vec();
+        let long = [&body[..], &[b'x'; 300]].concat();
+        for size in [1, 2, 3, 5, 7, 400] {
+            let mut counter = MessageCounter::default();
+            long.chunks(size).for_each(|part| counter.push(part));
+            assert_eq!(counter.count(), 3, "{size}");
+        }
+        let mut odd = MessageCounter::default();
+        odd.push(b"\x02\0\0\0\0\0");
+        assert_eq!(odd.count(), 0);
+    }
 
     #[test]
     fn timeouts_have_units() {

@@ -60,6 +60,13 @@ impl Headers {
         self.fields.len() < before
     }
 
+    /// Removes every field of this name; its first value, if there was one.
+    pub fn take(&mut self, name: &HeaderName) -> Option<HeaderValue> {
+        let first = self.get(name)?.clone();
+        self.remove(name);
+        Some(first)
+    }
+
     /// Keeps the fields for which `keep` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(&HeaderName, &HeaderValue) -> bool) {
         self.fields.retain(|(name, value)| keep(name, value));
@@ -120,6 +127,7 @@ mod tests {
         let all: Vec<_> = headers.iter().collect();
         assert_eq!(all, [(&ACCEPT, &value("c")), (&HOST, &value("h"))]);
         assert!(headers.remove(&ACCEPT) && !headers.remove(&ACCEPT));
+        assert_eq!((headers.take(&ACCEPT), headers.len()), (None, 1));
         headers.set(ACCEPT, value("d"));
         assert_eq!(headers.len(), 2);
         assert_eq!(headers.wire_bytes(), "host: h\r\naccept: d\r\n".len());

@@ -24,6 +24,14 @@ impl Metadata {
         self.0.is_none()
     }
 
+    /// Whether it is the very same, not only equal.
+    pub fn is_same(&self, other: &Metadata) -> bool {
+        match (&self.0, &other.0) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (own, other) => own.is_none() && other.is_none(),
+        }
+    }
+
     /// The value that a path of keys leads to within a namespace.
     pub fn get(&self, namespace: &str, path: &[impl AsRef<str>]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;

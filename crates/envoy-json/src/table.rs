@@ -1,7 +1,7 @@
 //! The messages, their fields and their enumerations, in a table that is part of the program's text.
 //!
 //! Nothing is loaded: a look-up is a binary search in the file `table.bin`, which `tests/table.rs` makes from the
-//! `.proto` files that the crate `envoy-types` carries, and compares with them. Pages nobody looks at are not resident.
+//! `.proto` files that the crate `envoy-types` carries and from those in the folder `proto` (Istio's filters), and compares with them. Pages nobody looks at are not resident.
 //!
 //! Layout, all numbers little-endian: magic `OEJ1`; counts of messages, fields, enumerations, values (u32 each); then
 //! * messages by name: name offset u32, first field u32, name length u16, field count u16, special u8, 3 unused;

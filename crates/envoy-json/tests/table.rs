@@ -1,4 +1,4 @@
-//! The table is what the `.proto` files of `envoy-types` say. `OSTRO_BLESS=1` writes it anew.
+//! The table is what the `.proto` files of `envoy-types`, and ours, say. `OSTRO_BLESS=1` writes it anew.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail the test by panicking")]
 
@@ -20,7 +20,7 @@ fn the_table_is_current() {
         std::fs::write(&path, &bytes).unwrap();
     }
     let current = std::fs::read(&path).unwrap();
-    assert!(current == bytes, "table.bin is not what envoy-types says: run this test with OSTRO_BLESS=1");
+    assert!(current == bytes, "table.bin is not what the .proto files say: run this test with OSTRO_BLESS=1");
 }
 
 /// Messages and enumerations by full name.

@@ -9,6 +9,7 @@ mod assignment;
 mod balancing;
 mod bind;
 mod discovery;
+mod filters;
 mod health_check;
 mod http;
 mod outlier;
@@ -33,6 +34,7 @@ pub use outlier::{Enforcing, OutlierSettings};
 pub use thresholds::{BreakerThresholds, RetryBudget, Thresholds};
 pub use transport::{Transport, TransportSocket, TransportSockets};
 
+use crate::istio::MetadataExchange;
 use crate::proto::{flag, number};
 use crate::refusal::Within;
 use crate::wire::{duration_or, positive};
@@ -88,6 +90,8 @@ pub struct Cluster {
     pub ignores_health_on_removal: bool,
     /// The proxy waits for it to be warm before it says it is ready.
     pub waits_for_warm: bool,
+    /// How its connections, those that carry bytes, learn who is at their other end.
+    pub exchange: Option<MetadataExchange>,
 }
 
 impl Cluster {
@@ -153,6 +157,7 @@ fn compile(mut proto: Proto) -> Result<Cluster, Refusal> {
         closes_on_health_failure: proto.close_connections_on_host_health_failure,
         ignores_health_on_removal: proto.ignore_health_on_host_removal,
         waits_for_warm: flag(proto.wait_for_warm_on_init.as_ref(), true),
+        exchange: filters::compile(&proto.filters)?,
         discovery,
     })
 }
@@ -210,7 +215,8 @@ fn check(proto: &Proto) -> Result<(), Refusal> {
             upstream_connection_options,
             close_connections_on_host_health_failure,
             ignore_health_on_host_removal,
-            wait_for_warm_on_init;
+            wait_for_warm_on_init,
+            filters;
         carried:;
         refused:
             transport_socket_matcher,
@@ -225,7 +231,6 @@ fn check(proto: &Proto) -> Result<(), Refusal> {
             dns_resolution_config,
             lb_subset_config,
             protocol_selection,
-            filters,
             lrs_server,
             lrs_report_endpoint_metrics,
             track_timeout_budgets,

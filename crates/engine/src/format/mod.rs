@@ -119,6 +119,25 @@ mod tests {
         info
     }
 
+    /// What Istio logs of requests where nothing else is configured.
+    #[test]
+    fn istios_own_line_is_written_whole() {
+        let line = filled(
+            "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
+             %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \
+             \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
+             %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \
+             \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% \
+             %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% \
+             %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n",
+        );
+        assert_eq!(
+            line,
+            "[2023-11-14T22:13:20.123Z] \"GET /p?q HTTP/1.1\" 503 UF - - \"-\" 5 0 12 - \"-\" \"-\" \"-\" \"h:80\" \
+             \"-\" outbound|80||a - 10.0.0.1:80 10.0.0.2:1234 - -\n"
+        );
+    }
+
     fn filled(text: &str) -> String {
         let mut request =
             Request::new(Method::GET, HeaderValue::from_static("h:80"), HeaderValue::from_static("/p?q"));

@@ -10,6 +10,8 @@ mod per_route;
 mod router;
 mod set_filter_state;
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::extensions::filters::http;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter as Proto;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
@@ -24,8 +26,9 @@ pub use per_route::{RouteFilter, RouteFilters};
 pub use router::Router;
 pub use set_filter_state::RequestState;
 
-use crate::Refusal;
+use crate::istio::{Alpn, IstioStats, PeerMetadata};
 use crate::refusal::{Within, is, unpack};
+use crate::{Refusal, typed_struct};
 
 /// An HTTP filter.
 #[derive(Clone, Debug)]
@@ -60,6 +63,12 @@ pub enum HttpFilterKind {
     SetFilterState(RequestState),
     /// Changes headers.
     HeaderMutation(Box<HeaderMutation>),
+    /// Counts Istio's standard metrics.
+    IstioStats(Arc<IstioStats>),
+    /// Learns who is at the other end, and tells it who is here.
+    PeerMetadata(Arc<PeerMetadata>),
+    /// Says which application protocols upstream connections offer.
+    Alpn(Alpn),
 }
 
 /// Compiles a manager's filters, in order.
@@ -90,7 +99,8 @@ impl HttpFilter {
             Some(ConfigType::ConfigDiscovery(_)) => return Err(Refusal::unsupported("config_discovery")),
             None => return Err(Refusal::invalid("no typed_config")),
         };
-        match HttpFilterKind::compile(config)? {
+        let config = typed_struct::open(config)?;
+        match HttpFilterKind::compile(&config)? {
             Some(kind) => Ok(Some(HttpFilter { name: name.clone(), disabled: *disabled, kind })),
             None if *is_optional => Ok(None),
             None => Err(Refusal::unsupported(&config.type_url)),
@@ -118,6 +128,12 @@ impl HttpFilterKind {
             HttpFilterKind::SetFilterState(RequestState::compile(&unpack(config)?)?)
         } else if is::<http::header_mutation::v3::HeaderMutation>(config) {
             HttpFilterKind::HeaderMutation(Box::new(HeaderMutation::compile(&unpack(config)?)?))
+        } else if IstioStats::is(config) {
+            HttpFilterKind::IstioStats(Arc::new(IstioStats::compile(config)?))
+        } else if PeerMetadata::is(config) {
+            HttpFilterKind::PeerMetadata(Arc::new(PeerMetadata::compile(config)?))
+        } else if Alpn::is(config) {
+            HttpFilterKind::Alpn(Alpn::compile(config)?)
         } else {
             return Ok(None);
         }))

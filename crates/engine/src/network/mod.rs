@@ -4,6 +4,7 @@ mod set_filter_state;
 mod tcp_proxy;
 mod transport_socket;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::listener::v3::Filter;
@@ -17,8 +18,9 @@ pub use set_filter_state::ConnectionState;
 pub use tcp_proxy::TcpProxy;
 pub use transport_socket::DownstreamSocket;
 
+use crate::istio::{IstioStats, MetadataExchange};
 use crate::refusal::{Within, is, unpack};
-use crate::{HttpManager, Refusal};
+use crate::{HttpManager, Refusal, typed_struct};
 
 /// What the last network filter of a chain does with a connection.
 #[derive(Clone, Debug)]
@@ -36,6 +38,10 @@ pub enum Terminal {
 pub enum NetworkFilter {
     /// Notes things of the connection.
     SetFilterState(ConnectionState),
+    /// Counts Istio's standard metrics.
+    IstioStats(Arc<IstioStats>),
+    /// Learns who is at the other end.
+    MetadataExchange(MetadataExchange),
 }
 
 /// Splits a chain's filters into those before the last and the last, which decides what the chain is for.
@@ -46,10 +52,10 @@ pub(crate) fn compile(filters: &[Filter]) -> Result<(Vec<NetworkFilter>, Termina
     Ok((before, Terminal::compile(last).within(|| last.name.clone())?))
 }
 
-fn config(filter: &Filter) -> Result<&Any, Refusal> {
+fn config(filter: &Filter) -> Result<Cow<'_, Any>, Refusal> {
     let Filter { name: _, config_type } = filter;
     match config_type {
-        Some(ConfigType::TypedConfig(any)) => Ok(any),
+        Some(ConfigType::TypedConfig(any)) => typed_struct::open(any),
         Some(ConfigType::ConfigDiscovery(_)) => Err(Refusal::unsupported("config_discovery")),
         None => Err(Refusal::invalid("no typed_config")),
     }
@@ -58,9 +64,13 @@ fn config(filter: &Filter) -> Result<&Any, Refusal> {
 impl NetworkFilter {
     /// Every kind that may stand before the last is here.
     fn compile(filter: &Filter) -> Result<NetworkFilter, Refusal> {
-        let config = config(filter)?;
+        let config = &*config(filter)?;
         if is::<network::set_filter_state::v3::Config>(config) {
             ConnectionState::compile(unpack(config)?).map(NetworkFilter::SetFilterState)
+        } else if IstioStats::is(config) {
+            IstioStats::compile(config).map(|stats| NetworkFilter::IstioStats(Arc::new(stats)))
+        } else if MetadataExchange::is(config) {
+            MetadataExchange::compile(config).map(NetworkFilter::MetadataExchange)
         } else {
             Err(Refusal::unsupported(&config.type_url))
         }
@@ -70,7 +80,7 @@ impl NetworkFilter {
 impl Terminal {
     /// Every kind that may stand last is here.
     fn compile(filter: &Filter) -> Result<Terminal, Refusal> {
-        let config = config(filter)?;
+        let config = &*config(filter)?;
         if is::<TcpProxyProto>(config) {
             TcpProxy::compile(unpack(config)?).map(|proxy| Terminal::Tcp(Arc::new(proxy)))
         } else if is::<HttpConnectionManager>(config) {

@@ -1,4 +1,4 @@
-//! The `.proto` files of `envoy-types`, compiled.
+//! The `.proto` files of `envoy-types`, and ours of what it lacks, compiled.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,12 +6,14 @@ use std::process::Command;
 use prost_reflect::prost_types::FileDescriptorSet;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
-/// All `.proto` files that `envoy-types` carries.
+/// All `.proto` files that `envoy-types` carries, and those in the folder `proto` here.
 pub fn compile() -> FileDescriptorSet {
     // Some of the repositories have their files in a folder `proto`.
     let nested =
         |include: PathBuf| Some(include.join("proto")).filter(|path| path.is_dir()).unwrap_or(include);
-    let includes: Vec<PathBuf> = subdirectories(&envoy_types()).into_iter().map(nested).collect();
+    let theirs = subdirectories(&envoy_types()).into_iter().map(nested);
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    let includes: Vec<PathBuf> = theirs.chain([ours]).collect();
     let mut files = Vec::new();
     includes.iter().for_each(|include| collect(include, &mut files));
     files.sort();
