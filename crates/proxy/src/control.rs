@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ostro_engine::balance::{NothingResolved, Resolved};
 use ostro_engine::cluster::Assignment;
+use ostro_engine::istio::ClusterFacts;
 use ostro_engine::{Cluster, Direction, Discovery, Listener, RouteTable, SocketSettings, Upstream};
 use ostro_transport::ListenError;
 use ostro_transport::dns::{Resolve, Resolver};
@@ -103,7 +104,9 @@ impl Control {
         }
         let stats = self.shared.stats.cluster(&cluster.stat_name);
         let bind = self.shared.bind.overridden_by(cluster.bind.as_ref());
-        let live = Arc::new(LiveCluster { upstream, stats, bind });
+        let facts = ClusterFacts::of(&cluster);
+        let number = self.shared.identity.number();
+        let live = Arc::new(LiveCluster { upstream, stats, bind, facts, number });
         if let Some(task) = self.resolving.remove(&name) {
             task.abort();
         }

@@ -21,6 +21,7 @@ mod control;
 mod downstream;
 pub mod h2;
 pub mod http1;
+mod istio;
 mod options;
 mod resources;
 mod server;

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterProto;
-use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
 use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::core::v3::{Extension, Node};
 use envoy_types::pb::envoy::config::endpoint::v3::LbEndpoint;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use ostro_engine::cluster::Bind;
@@ -32,6 +32,7 @@ use crate::admin::{Admin, AdminHandle, Buckets, LogLevels, Subject as _};
 use crate::config::Shared;
 use crate::configuration;
 use crate::control::Control;
+use crate::istio::Identity;
 use crate::options::{Mode, Options};
 use crate::resources::{self, Resources};
 use crate::stats::{Stats, Tags};
@@ -131,7 +132,10 @@ async fn serve(
     levels: LogLevels,
     started: Instant,
 ) -> Result<(), StartError> {
-    let shared = Arc::new(Shared::new(Stats::default(), Logs::default(), own_ip(), settings.bind.clone()));
+    let node = node(options, &mut bootstrap);
+    let identity = Identity::new(node.clone());
+    let shared = Shared::new(Stats::default(), Logs::default(), own_ip(), settings.bind.clone(), identity);
+    let shared = Arc::new(shared);
     let cores = || std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
     let count = options.concurrency.filter(|count| *count > 0).unwrap_or_else(cores).min(WORKERS_MAX);
     let mut workers = Vec::new();
@@ -143,7 +147,6 @@ async fn serve(
     let control = Control::new(Arc::clone(&shared), workers, resolver.clone(), options.drain_time());
     let control = Rc::new(RefCell::new(control));
     let resources = Resources::new(Rc::clone(&control), Box::new(|_| {}));
-    let node = node(options, &mut bootstrap);
     let mut store = Store::new(resources, wildcards(&bootstrap)?);
     add_static(&mut store, &bootstrap)?;
     let ads = ads(&bootstrap, node, &shared.bind, resolver)?;
@@ -186,6 +189,12 @@ fn node(options: &Options, bootstrap: &mut Bootstrap) -> Node {
         node.cluster.clone_from(&options.service_cluster);
     }
     node.user_agent_name = "ostro".to_owned();
+    let told = |extension: ostro_engine::Extension| Extension {
+        name: extension.name.to_owned(),
+        category: extension.category.to_owned(),
+        ..Extension::default()
+    };
+    node.extensions = ostro_engine::extensions().map(told).collect();
     node.clone()
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ostro_engine::Upstream;
 use ostro_engine::cluster::Bind;
+use ostro_engine::istio::ClusterFacts;
 
 use super::Versioned;
 use crate::stats::{ClusterStats, Scope};
@@ -16,6 +17,10 @@ pub(crate) struct LiveCluster {
     pub stats: Scope<ClusterStats>,
     /// Where its connections come from.
     pub bind: Bind,
+    /// What it says to Istio's filters.
+    pub facts: ClusterFacts,
+    /// Stands for it, as it is now, in keys of what those have seen.
+    pub number: u32,
 }
 
 /// All clusters that are in force, by name.

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ostro_engine::inspect::Seen;
-use ostro_engine::{Ends, FilterChain, Listener, Listeners, StreamView, TcpProxy, Terminal};
+use ostro_engine::{Direction, Ends, FilterChain, Listener, Listeners, StreamView, TcpProxy, Terminal};
 
 use super::Shared;
 use super::manager::{Manager, RouteSlots, log, sinks};
 use crate::access_log::Sink;
+use crate::istio::TcpFilters;
 use crate::stats::{ListenerStats, Scope, TcpStats};
 use crate::worker::Worker;
 
@@ -50,6 +51,8 @@ pub(crate) struct LiveTcp {
     pub engine: Arc<TcpProxy>,
     /// What is counted of it.
     pub stats: Scope<TcpStats>,
+    /// Istio's filters before it.
+    pub istio: TcpFilters,
     sinks: Vec<Sink>,
 }
 
@@ -67,7 +70,7 @@ impl LiveListener {
             before.iter().flat_map(|before| &before.chains).map(|chain| (chain.fingerprint, chain)).collect();
         let live = |(chain, fingerprint): (&FilterChain, &u64)| match known.get(fingerprint) {
             Some(same) => Arc::clone(same),
-            None => Arc::new(LiveChain::new(chain, *fingerprint, slots, shared)),
+            None => Arc::new(LiveChain::new(chain, engine.direction, *fingerprint, slots, shared)),
         };
         LiveListener {
             stats: shared.stats.listener(&engine.stat_name()),
@@ -101,16 +104,23 @@ impl LiveListener {
 }
 
 impl LiveChain {
-    fn new(chain: &FilterChain, fingerprint: u64, slots: &RouteSlots, shared: &Shared) -> LiveChain {
+    fn new(
+        chain: &FilterChain,
+        direction: Direction,
+        fingerprint: u64,
+        slots: &RouteSlots,
+        shared: &Shared,
+    ) -> LiveChain {
         let terminal = match &chain.terminal {
             Terminal::Close => LiveTerminal::Close,
             Terminal::Tcp(tcp) => LiveTerminal::Tcp(LiveTcp {
                 engine: Arc::clone(tcp),
                 stats: shared.stats.tcp(&tcp.stat_prefix),
+                istio: TcpFilters::of(&chain.filters, direction, shared),
                 sinks: sinks(&tcp.access_logs, &shared.logs),
             }),
             Terminal::Http(http) => {
-                LiveTerminal::Http(Arc::new(Manager::new(http, slots, &shared.stats, &shared.logs)))
+                LiveTerminal::Http(Arc::new(Manager::new(http, direction, slots, shared)))
             }
         };
         LiveChain { name: chain.name.clone(), terminal, fingerprint }

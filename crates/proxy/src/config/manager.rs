@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
-use ostro_engine::{AccessLog, HttpFilterKind, HttpManager, RouteTable, Router, Routes, StreamView};
+use ostro_engine::{
+    AccessLog, Direction, HttpFilterKind, HttpManager, RouteTable, Router, Routes, StreamView,
+};
 
+use super::Shared;
 use crate::access_log::{Logs, Sink};
-use crate::stats::{HttpStats, Scope, Stats};
+use crate::istio::HttpFilters;
+use crate::stats::{HttpStats, Scope};
 use crate::worker::Worker;
 
 /// A route configuration by name, as it is now; `None` until it has come.
@@ -65,14 +69,21 @@ pub(crate) struct Manager {
     pub routes: Arc<RouteSlot>,
     /// What is counted of it.
     pub stats: Scope<HttpStats>,
+    /// Istio's filters among its filters.
+    pub istio: Option<Box<HttpFilters>>,
     sinks: Vec<Sink>,
     router: Router,
     http2: Arc<ostro_http2::Config>,
 }
 
 impl Manager {
-    /// Puts a manager in force.
-    pub fn new(engine: &Arc<HttpManager>, slots: &RouteSlots, stats: &Stats, logs: &Logs) -> Manager {
+    /// Puts a manager in force, in a listener of this direction.
+    pub fn new(
+        engine: &Arc<HttpManager>,
+        direction: Direction,
+        slots: &RouteSlots,
+        shared: &Shared,
+    ) -> Manager {
         let routes = match &engine.routes {
             Routes::Named { name, .. } => slots.get(name),
             Routes::Inline(table) => {
@@ -87,8 +98,9 @@ impl Manager {
         });
         Manager {
             routes,
-            stats: stats.http(&engine.stat_prefix),
-            sinks: sinks(&engine.access_logs, logs),
+            stats: shared.stats.http(&engine.stat_prefix),
+            istio: HttpFilters::of(&engine.filters, direction, shared),
+            sinks: sinks(&engine.access_logs, &shared.logs),
             router: router.unwrap_or(PLAIN_ROUTER),
             http2: Arc::new(super::http2_server(engine)),
             engine: Arc::clone(engine),

@@ -16,6 +16,7 @@ use ostro_engine::cluster::Bind;
 use tokio::time::Instant;
 
 use crate::access_log::Logs;
+use crate::istio::Identity;
 use crate::stats::Stats;
 
 pub(crate) use cluster::{Clusters, LiveCluster};
@@ -43,11 +44,13 @@ pub(crate) struct Shared {
     pub own_ip: IpAddr,
     /// Where connections of clusters come from that do not say it themselves.
     pub bind: Bind,
+    /// The proxy as Istio's filters tell it.
+    pub identity: Arc<Identity>,
 }
 
 impl Shared {
     /// Nothing is configured yet.
-    pub fn new(stats: Stats, logs: Logs, own_ip: IpAddr, bind: Bind) -> Shared {
+    pub fn new(stats: Stats, logs: Logs, own_ip: IpAddr, bind: Bind, identity: Identity) -> Shared {
         Shared {
             clusters: Clusters::default(),
             stats,
@@ -58,6 +61,7 @@ impl Shared {
             clock: Clock::now(),
             own_ip,
             bind,
+            identity: Arc::new(identity),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ostro_engine::breakers::ConnectionPermit;
+use ostro_engine::istio::Reporter;
 use ostro_engine::outlier::Outcome;
 use ostro_engine::{Choice, ConnectionInfo, Host, Priority, ResponseFlags, StreamInfo, StreamView};
 use tokio::io::ReadBuf;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use super::relay::{Broken, Way};
 use crate::config::LiveTcp;
+use crate::istio::{LiveId, Sides, StatsFilter};
 use crate::socket::Socket;
 use crate::timers::{Timer, nearer};
 use crate::upstream::{UpstreamError, WorkerCluster};
@@ -27,6 +29,10 @@ struct Tcp<'c> {
     fate: &'c Fate,
     info: StreamInfo,
     began: Instant,
+    /// Who is at its ends.
+    sides: Sides,
+    /// What Istio's filters count of it.
+    lives: Vec<LiveId>,
 }
 
 /// A host that has been reached. Dropping it ends the connection.
@@ -129,19 +135,59 @@ pub(super) async fn serve(
     tcp.info.route = Some(chain).filter(|name| !name.is_empty()).map(Into::into);
     let stats = proxy.stats.on(&worker.writer);
     stats.downstream_cx_total.inc();
+    let begin = |filter: &StatsFilter| worker.seen.begin(filter.engine.report_interval);
+    tcp.lives = proxy.istio.stats.iter().map(begin).collect();
     tcp.carry(wire, early).await;
     stats.downstream_cx_rx_bytes_total.add(tcp.info.bytes_received);
     stats.downstream_cx_tx_bytes_total.add(tcp.info.bytes_sent);
     tcp.info.ended = Some(tcp.began.elapsed());
-    let view = StreamView { info: &tcp.info, request: None, response: None, trailers: None };
-    proxy.log(worker, view, worker.random());
+    proxy.log(worker, tcp.view(), worker.random());
+}
+
+impl Drop for Tcp<'_> {
+    fn drop(&mut self) {
+        self.pass(self.info.bytes_received, self.info.bytes_sent);
+        self.know(|_| true);
+        self.lives.iter().for_each(|id| self.worker.seen.end(*id));
+    }
 }
 
 impl<'c> Tcp<'c> {
     fn new(worker: &'c Rc<Worker>, proxy: &'c LiveTcp, fate: &'c Fate, info: Arc<ConnectionInfo>) -> Tcp<'c> {
         let began = Instant::now();
         let info = StreamInfo::new(info, worker.since_epoch(began), None);
-        Tcp { worker, proxy, fate, info, began }
+        Tcp { worker, proxy, fate, info, began, sides: Sides::default(), lives: Vec::new() }
+    }
+
+    fn view(&self) -> StreamView<'_> {
+        StreamView { info: &self.info, request: None, response: None, trailers: None }
+    }
+
+    /// So much has passed.
+    fn pass(&self, received: u64, sent: u64) {
+        self.lives.iter().for_each(|id| self.worker.seen.pass(*id, received, sent));
+    }
+
+    /// It is decided who is at the other end, for reports of which `is_decided` holds.
+    fn know(&self, is_decided: impl Fn(Reporter) -> bool) {
+        for (id, filter) in self.lives.iter().zip(&self.proxy.istio.stats) {
+            if is_decided(filter.reporter) {
+                let told = (&self.sides, self.view(), true);
+                let worker = self.worker;
+                worker.seen.know(*id, filter, &worker.shared.stats, &worker.writer, told);
+            }
+        }
+    }
+
+    /// A host has been reached. Where metadata is to be exchanged it is decided at once that there is none: that takes TLS.
+    fn meet(&mut self, cluster: &WorkerCluster, host: &Host) {
+        if self.lives.is_empty() {
+            return;
+        }
+        self.sides.endpoint = self.worker.seen.endpoint(host);
+        let of_cluster = cluster.upstream.cluster.exchange.is_some();
+        let of_chain = self.proxy.istio.exchanges;
+        self.know(|reporter| if reporter == Reporter::Source { of_cluster } else { of_chain });
     }
 
     async fn carry(&mut self, wire: Wire, early: Option<Reached>) {
@@ -168,6 +214,8 @@ impl<'c> Tcp<'c> {
         self.info.upstream_local = reached.socket.tcp().local_addr().ok();
         self.info.attempts = self.info.attempts.max(1);
         self.info.flags = ResponseFlags::default();
+        self.sides.cluster = Some(Arc::clone(reached.cluster.live()));
+        self.meet(&reached.cluster, &reached.host);
     }
 
     /// A connection to a host of the cluster that is chosen.
@@ -179,6 +227,7 @@ impl<'c> Tcp<'c> {
             return None;
         };
         self.info.cluster = Some(Arc::clone(&cluster.upstream.cluster.name));
+        self.sides.cluster = Some(Arc::clone(cluster.live()));
         self.try_hosts(&cluster).await
     }
 
@@ -258,6 +307,7 @@ impl<'c> Tcp<'c> {
             }
             let passed = up.passed + down.passed;
             if passed != moved.0 {
+                self.pass(up.passed, down.passed);
                 moved = (passed, Instant::now());
             }
             let idle = engine.idle_timeout.map(|idle| moved.1 + idle);

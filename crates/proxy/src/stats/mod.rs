@@ -10,6 +10,7 @@
 mod cell;
 mod families;
 mod family;
+mod labelled;
 mod quantiles;
 mod reading;
 mod registry;
@@ -18,6 +19,7 @@ mod tags;
 pub(crate) use cell::{Codes, Counter, Gauge, Histogram};
 pub(crate) use families::{ClusterStats, HttpStats, ListenerStats, Origin, TcpStats};
 pub(crate) use family::{Family, Value, Zero};
+pub(crate) use labelled::{Kind, Labelled, SeriesName};
 pub(crate) use quantiles::{BOUNDS, QUANTILES, Seen};
 pub(crate) use reading::Reading;
 pub(crate) use registry::{Local, Scope, Stats, Thread, Writer};

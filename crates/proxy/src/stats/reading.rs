@@ -37,14 +37,15 @@ impl From<Value> for Sum {
 }
 
 /// A reading to which threads are added. A thread's own gauge may be negative.
-enum Sum {
+pub(super) enum Sum {
     Counter(u64),
     Gauge(i64),
     Histogram(Seen),
 }
 
 impl Sum {
-    fn add(&mut self, other: Sum) {
+    /// Adds another thread's.
+    pub(super) fn add(&mut self, other: Sum) {
         match (self, other) {
             (Sum::Counter(sum), Sum::Counter(value)) => *sum = sum.wrapping_add(value),
             (Sum::Gauge(sum), Sum::Gauge(value)) => *sum = sum.wrapping_add(value),
@@ -54,7 +55,8 @@ impl Sum {
         }
     }
 
-    fn finish(self) -> Reading {
+    /// As it is told.
+    pub(super) fn finish(self) -> Reading {
         match self {
             Sum::Counter(sum) => Reading::Counter(sum),
             Sum::Gauge(sum) => Reading::Gauge(u64::try_from(sum).unwrap_or_default()),

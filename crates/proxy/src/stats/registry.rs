@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::families::{ClusterStats, HttpStats, ListenerStats, TcpStats};
 use super::family::{Family, Value};
+use super::labelled::Table;
 
 /// A thread that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,10 +26,18 @@ pub(crate) struct Writer {
     _of_this_thread: PhantomData<Rc<()>>,
 }
 
+impl Writer {
+    /// Whose it is.
+    pub(super) fn thread(&self) -> Thread {
+        self.thread
+    }
+}
+
 /// The registry. Used when configuration comes and when somebody scrapes.
 #[derive(Clone, Default)]
 pub(crate) struct Stats {
     scopes: Arc<Mutex<BTreeMap<String, Weak<dyn Scrape>>>>,
+    labelled: Arc<Table>,
 }
 
 /// A scope as the registry sees it.
@@ -161,6 +170,11 @@ impl Stats {
         self.scope(&format!("listener.{name}."))
     }
 
+    /// Statistics with labels of their own.
+    pub fn labelled(&self) -> &Table {
+        &self.labelled
+    }
+
     /// Tells every cell of every thread, scopes in order: prefix of the scope, name, value. Some cells are told by thread, too
     /// (`worker_0.`). `used`: only scopes that some thread has counted in.
     pub(super) fn scrape(&self, used: bool, tell: &mut dyn FnMut(&str, &str, Value)) {
@@ -183,6 +197,7 @@ impl Stats {
     /// Sets all that grows back to nothing. What is counted meanwhile may be lost.
     pub fn reset_counters(&self) {
         self.scopes().iter().for_each(|(_, scope)| scope.reset());
+        self.labelled.reset();
     }
 
     /// All scopes, in order. Those that nobody has any more are forgotten.

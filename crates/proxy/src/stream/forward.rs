@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::deadlines::Limit;
-use super::passing::{Event, Passing, Progress, Replay};
+use super::passing::{Event, Messages, Passing, Progress, Replay};
 use super::reply::Local;
 use super::upgrade::{Onward, Tunnel};
 use super::{End, Stream};
@@ -66,6 +66,7 @@ impl Stream<'_> {
             return End::Reply(Local::no_cluster(forward.cluster_not_found));
         };
         self.info.cluster = Some(Arc::clone(&cluster.upstream.cluster.name));
+        self.meet_cluster(&cluster);
         if cluster.upstream.drops(worker.random()) {
             let flags = ResponseFlags::DROP_OVERLOAD;
             let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -100,11 +101,13 @@ impl Stream<'_> {
             replay.give_up();
         }
         let mut passing = Passing::new(client, timer, replay);
+        passing.messages = self.counts_messages().then(Messages::default);
         passing.holds_request = way.tunnel.is_some();
         self.set_deadlines(&mut passing, &way, timeouts.response);
         let end = self.tries(&mut passing, &way, retries).await;
         self.info.bytes_received = passing.counts.received;
         self.info.bytes_sent += passing.counts.sent;
+        self.trailers = passing.trailers.take();
         self.info.request_ended = passing.counts.request_ended.map(|at| at - self.began);
         self.send_copies(&passing);
         end
@@ -192,6 +195,7 @@ impl Stream<'_> {
         self.info.attempts += 1;
         self.has_begun_try = false;
         self.info.upstream_host = Some(Arc::clone(&host.name));
+        self.meet_host(&host);
         if way.chosen.host.tells_attempt {
             self.request.headers.set(ATTEMPT_COUNT, HeaderValue::from(self.info.attempts));
         }
@@ -272,6 +276,7 @@ impl Stream<'_> {
             let event = poll_fn(|cx| {
                 let event = passing.poll_head(&mut lease.carrier, &mut progress, cx);
                 self.send_copies(passing);
+                self.note_messages(passing);
                 event
             });
             match event.await {
@@ -281,6 +286,12 @@ impl Stream<'_> {
                 }
                 event => return self.event(passing, way, retries, host, event),
             }
+        }
+    }
+
+    fn note_messages<C: Client>(&self, passing: &Passing<'_, C>) {
+        if let Some(messages) = &passing.messages {
+            self.pass_messages(messages.received.count(), messages.sent.count());
         }
     }
 
@@ -351,7 +362,12 @@ impl Stream<'_> {
         self.respond(passing.client, head.status, head.headers, follows);
         let is_upgrade = is_tunnel && matches!(lease.carrier, Carrier::Http1(_));
         if follows != Follows::Nothing {
-            let event = poll_fn(|cx| passing.poll_rest(&mut lease.carrier, &mut progress, cx)).await;
+            let event = poll_fn(|cx| {
+                let event = passing.poll_rest(&mut lease.carrier, &mut progress, cx);
+                self.note_messages(passing);
+                event
+            });
+            let event = event.await;
             if !matches!(event, Event::Done) {
                 self.cut(passing, way, event);
                 return Tried::Over(End::Over);

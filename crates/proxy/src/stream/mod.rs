@@ -9,6 +9,7 @@ mod forward;
 mod mirror;
 mod passing;
 mod reply;
+mod telemetry;
 mod upgrade;
 
 use std::borrow::Cow;
@@ -58,6 +59,8 @@ pub(crate) struct Stream<'s> {
     has_begun_try: bool,
     /// Drawn once: what is random about it.
     random: u64,
+    /// What Istio's filters note of it.
+    noted: telemetry::Noted,
 }
 
 /// How a stream's response ended, as far as nobody has been told yet.
@@ -131,6 +134,7 @@ impl<'s> Stream<'s> {
             is_cut: false,
             has_begun_try: false,
             random,
+            noted: telemetry::Noted::default(),
         }
     }
 
@@ -176,7 +180,12 @@ impl<'s> Stream<'s> {
             client.send_interim(StatusCode::CONTINUE, &Headers::default());
         }
         let Some(table) = table else { return End::Reply(Local::no_route()) };
-        let id = match table.select(&self.request, self.random) {
+        let selection = table.select(&self.request, self.random);
+        self.meet_client(match selection {
+            Selection::Route(id) => table.chosen(id),
+            _ => None,
+        });
+        let id = match selection {
             Selection::NoVirtualHost | Selection::NoRoute => return End::Reply(Local::no_route()),
             Selection::RedirectToTls => return End::Reply(Local::to_tls(&self.request)),
             Selection::Route(id) => id,
@@ -358,6 +367,7 @@ impl<'s> Stream<'s> {
             // RFC 9110 section 8.6.
             headers.remove(&http::header::CONTENT_LENGTH);
         }
+        self.meet_server(&mut headers);
         let date = self.scope.worker.date();
         self.scope.manager.engine.finish_response(&mut headers, &self.request, &date, is_tunnel);
         client.send_head(status, &headers, follows);
@@ -380,5 +390,6 @@ impl Drop for Stream<'_> {
         scope.stats.downstream_rq_time.record(took);
         let random = self.random;
         scope.manager.log(&scope.worker, self.view(), random);
+        self.report_telemetry(took);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ostro_engine::Headers;
+use ostro_engine::grpc::MessageCounter;
 use tokio::time::Instant;
 
 use super::deadlines::{Deadlines, Limit};
@@ -99,6 +100,15 @@ pub(crate) struct Counts {
     pub request_ended: Option<Instant>,
 }
 
+/// Messages of gRPC that have passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Messages {
+    /// From the client.
+    pub received: MessageCounter,
+    /// To the client.
+    pub sent: MessageCounter,
+}
+
 /// The client's side with all that passing needs beside the upstream.
 #[derive(Debug)]
 pub(crate) struct Passing<'a, C> {
@@ -112,6 +122,10 @@ pub(crate) struct Passing<'a, C> {
     pub replay: Replay,
     /// What has passed.
     pub counts: Counts,
+    /// Messages among it, if they are counted.
+    pub messages: Option<Messages>,
+    /// Trailers of the response, once they have passed.
+    pub trailers: Option<Headers>,
     /// Whether bytes flow both ways, each until its own end.
     pub is_tunnel: bool,
     /// Whether what the client sends has to wait: for a tunnel to be granted.
@@ -137,6 +151,8 @@ impl<'a, C: Client> Passing<'a, C> {
             timer,
             replay,
             counts,
+            messages: None,
+            trailers: None,
             is_tunnel: false,
             holds_request: false,
             is_request_read,
@@ -317,6 +333,9 @@ impl<'a, C: Client> Passing<'a, C> {
         let trailers = match piece {
             Piece::Data(data) => {
                 self.counts.received += data.len() as u64;
+                if let Some(messages) = &mut self.messages {
+                    messages.received.push(&data);
+                }
                 self.replay.keep(&data);
                 carrier.send_data(data);
                 if !self.client.is_body_done() || self.is_tunnel {
@@ -357,6 +376,9 @@ impl<'a, C: Client> Passing<'a, C> {
                 Poll::Ready(Err(error)) => return Err(Event::Upstream(error)),
                 Poll::Ready(Ok(Piece::Data(data))) => {
                     self.counts.sent += data.len() as u64;
+                    if let Some(messages) = &mut self.messages {
+                        messages.sent.push(&data);
+                    }
                     self.client.send_data(data);
                     is_done = carrier.is_response_done();
                     if is_done {
@@ -365,6 +387,7 @@ impl<'a, C: Client> Passing<'a, C> {
                 }
                 Poll::Ready(Ok(Piece::Trailers(trailers))) => {
                     self.client.send_end(Some(&trailers));
+                    self.trailers = Some(trailers);
                     is_done = true;
                 }
                 Poll::Ready(Ok(Piece::End)) => {

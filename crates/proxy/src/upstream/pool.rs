@@ -114,6 +114,11 @@ impl WorkerCluster {
         }
     }
 
+    /// What it is a view of.
+    pub fn live(&self) -> &Arc<LiveCluster> {
+        &self.live
+    }
+
     /// Whether it is a view of this.
     pub fn is_of(&self, live: &Arc<LiveCluster>) -> bool {
         Arc::ptr_eq(&self.live, live)

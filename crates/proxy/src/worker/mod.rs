@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::access_log::{Sink, SinkId, SinkWriter};
 use crate::config::{Clock, LiveListeners, Shared};
+use crate::istio::Seen;
 use crate::stats::Writer;
 use crate::upstream::WorkerCluster;
 
@@ -38,6 +39,8 @@ pub(crate) struct Worker {
     pub connections: Connections,
     /// Listeners, as this worker has heard of them.
     pub listeners: RefCell<Arc<LiveListeners>>,
+    /// What Istio's filters have seen.
+    pub seen: Seen,
     clusters: RefCell<HashMap<Box<str>, Known>>,
     logs: RefCell<HashMap<SinkId, SinkWriter>>,
     line: RefCell<Vec<u8>>,
@@ -52,6 +55,7 @@ impl Worker {
     pub fn new(shared: Arc<Shared>, writer: Writer) -> Worker {
         Worker {
             clock: shared.clock(),
+            seen: Seen::new(Arc::clone(&shared.identity)),
             shared,
             writer,
             connections: Connections::default(),
@@ -138,8 +142,9 @@ impl Worker {
         self.logs.borrow_mut().values_mut().for_each(SinkWriter::tick);
     }
 
-    /// What is due from time to time: idle connections are closed.
+    /// What is due from time to time: idle connections are closed, and what is under way is told.
     fn tick(&self) {
+        self.seen.tick();
         let now = Instant::now();
         let version = self.shared.clusters.version();
         let mut clusters = self.clusters.borrow_mut();

@@ -17,7 +17,10 @@ use regex::Regex;
 use super::Admin;
 use super::answer::Answer;
 use super::query::Query;
-use crate::stats::{BOUNDS, Reading};
+use crate::stats::{BOUNDS, Reading, SeriesName};
+
+/// What the names of statistics with labels of their own begin with; Prometheus is not told of it.
+const CUSTOM: &str = "istiocustom.";
 
 /// Upper bounds of histograms.
 pub(crate) struct Buckets(Vec<HistogramBuckets>);
@@ -118,10 +121,20 @@ impl Wanted {
 
     /// Tells the statistics of a kind that are wanted.
     fn read(&self, admin: &Admin, kind: Kind, tell: &mut dyn FnMut(&str, Reading)) {
+        self.read_labelled(admin, kind, &mut |name, _, reading| tell(name, reading));
+    }
+
+    /// The same, with the labels of those that have their own.
+    fn read_labelled(
+        &self,
+        admin: &Admin,
+        kind: Kind,
+        tell: &mut dyn FnMut(&str, Option<&SeriesName>, Reading),
+    ) {
         if !self.shows(kind) {
             return;
         }
-        rows::read(admin, self.used_only || self.skips_idle, &mut |name, reading| {
+        rows::read(admin, self.used_only || self.skips_idle, &mut |name, series, reading| {
             let is_of_kind = kind
                 == match reading {
                     Reading::Text(_) => Kind::Texts,
@@ -129,7 +142,7 @@ impl Wanted {
                     Reading::Histogram(_) => Kind::Histograms,
                 };
             if is_of_kind && self.is_shown(&reading) && self.is_named(name) {
-                tell(name, reading);
+                tell(name, series, reading);
             }
         });
     }

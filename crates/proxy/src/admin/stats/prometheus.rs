@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::general::general;
-use super::{Kind, Wanted};
+use super::{CUSTOM, Kind, Wanted};
 use crate::admin::Admin;
 use crate::admin::answer::Out;
-use crate::stats::{QUANTILES, Reading, Seen, Tag};
-
-/// What names begin with that Envoy's extensions have made: it is cut, and nothing put in its place.
-const CUSTOM: &[&str] = &["istiocustom."];
+use crate::stats::{QUANTILES, Reading, Seen, SeriesName, Tag};
 
 /// Samples by the name of their metric.
 #[derive(Default)]
@@ -18,8 +15,8 @@ struct Metrics(BTreeMap<String, String>);
 
 pub(super) fn write(admin: &Admin, wanted: &Wanted, is_summary: bool, with_texts: bool, out: &mut Out) {
     let (mut counters, mut gauges, mut texts) = (Metrics::default(), Metrics::default(), Metrics::default());
-    wanted.read(admin, Kind::Numbers, &mut |name, reading| {
-        let (metric, labels) = named(admin, name);
+    wanted.read_labelled(admin, Kind::Numbers, &mut |name, series, reading| {
+        let (metric, labels) = named(admin, name, series);
         let (metrics, value) = match reading {
             Reading::Counter(value) => (&mut counters, value),
             Reading::Gauge(value) => (&mut gauges, value),
@@ -32,7 +29,7 @@ pub(super) fn write(admin: &Admin, wanted: &Wanted, is_summary: bool, with_texts
     if with_texts {
         wanted.read(admin, Kind::Texts, &mut |name, reading| {
             let Reading::Text(text) = reading else { return };
-            let (metric, labels) = named(admin, name);
+            let (metric, labels) = named(admin, name, None);
             let mut all = labels;
             label(&mut all, "text_value", &text);
             texts.add(&metric, "", &all, &0);
@@ -40,9 +37,9 @@ pub(super) fn write(admin: &Admin, wanted: &Wanted, is_summary: bool, with_texts
         texts.write("gauge", out);
     }
     let mut histograms = Metrics::default();
-    wanted.read(admin, Kind::Histograms, &mut |name, reading| {
+    wanted.read_labelled(admin, Kind::Histograms, &mut |name, series, reading| {
         let Reading::Histogram(seen) = reading else { return };
-        let (metric, labels) = named(admin, name);
+        let (metric, labels) = named(admin, name, series);
         if is_summary {
             histograms.add_summary(&metric, &labels, &seen);
         } else {
@@ -96,14 +93,17 @@ impl Metrics {
 }
 
 /// The name of the metric, and its labels as text.
-fn named(admin: &Admin, name: &str) -> (String, String) {
-    let (rest, tags) = admin.tags.extract(name);
+fn named(admin: &Admin, name: &str, series: Option<&SeriesName>) -> (String, String) {
     let mut labels = String::new();
+    if let Some(series) = series {
+        series.labels.iter().for_each(|(name, value)| label(&mut labels, &sanitized(name), value));
+        return (series.metric.to_owned(), labels);
+    }
+    let (rest, tags) = admin.tags.extract(name);
     for (tag, value) in &tags as &[Tag] {
         label(&mut labels, &sanitized(tag), value);
     }
-    let custom = CUSTOM.iter().find_map(|prefix| rest.strip_prefix(prefix));
-    let metric = match custom {
+    let metric = match rest.strip_prefix(CUSTOM) {
         Some(rest) => sanitized(rest),
         None => format!("envoy_{}", sanitized(&rest)),
     };

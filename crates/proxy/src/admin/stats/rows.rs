@@ -1,14 +1,21 @@
 //! All statistics: those that are counted, and those that are known elsewhere and told when they are asked for.
 
-use super::Reading;
+use super::{CUSTOM, Reading};
 use crate::admin::Admin;
 use crate::admin::memory::Memory;
+use crate::stats::SeriesName;
 
-/// Tells every statistic that the configuration lets be.
-pub(super) fn read(admin: &Admin, used: bool, tell: &mut dyn FnMut(&str, Reading)) {
+/// Tells every statistic that the configuration lets be; and, of those that have labels of their own, which.
+pub(super) fn read(admin: &Admin, used: bool, tell: &mut dyn FnMut(&str, Option<&SeriesName>, Reading)) {
+    admin.stats.labelled().read(&mut |series, reading| {
+        let name = series.flat(CUSTOM);
+        if admin.matcher.has(&name) {
+            tell(&name, Some(series), reading);
+        }
+    });
     let mut tell = |name: &str, reading: Reading| {
         if admin.matcher.has(name) {
-            tell(name, reading);
+            tell(name, None, reading);
         }
     };
     let mut known = known(admin);
@@ -48,7 +55,11 @@ fn known(admin: &Admin) -> Vec<(String, Reading)> {
         ("runtime.num_layers", admin.runtime.layers.len() as u64),
     ];
     all.extend(gauges.map(|(name, value)| (name.to_owned(), Reading::Gauge(value))));
-    let counters = [("runtime.load_success", 1), ("filesystem.write_dropped_lines", admin.logs.dropped())];
+    let counters = [
+        ("runtime.load_success", 1),
+        ("filesystem.write_dropped_lines", admin.logs.dropped()),
+        ("istio_stats.series_overflow", admin.stats.labelled().overflow()),
+    ];
     all.extend(counters.map(|(name, value)| (name.to_owned(), Reading::Counter(value))));
     all
 }
