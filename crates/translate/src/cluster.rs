@@ -28,7 +28,7 @@ use crate::names::{self, ClusterName};
 use crate::policy::Policy;
 use crate::service::{self, Outbound};
 use crate::upstream_tls::{self, Socket};
-use crate::{Part, balancing, endpoint};
+use crate::{Part, balancing, endpoint, telemetry};
 
 /// Inbound connections come from here, so that the rules that capture traffic know them from the workload's own.
 const INBOUND_SOURCE_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
@@ -249,6 +249,7 @@ fn outbound(view: &View<'_>, name: &str, port: u16, subset_name: &str, host: Hos
         cluster.transport_socket = Some(*socket);
     }
     set_http(&mut cluster, &http);
+    cluster.filters = telemetry::of_cluster(view);
     let fields = StatFields {
         host: service.host,
         service: service.name,

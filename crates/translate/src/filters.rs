@@ -28,7 +28,7 @@ use ostro_mesh::View;
 use prost::{Message, Name};
 
 use crate::encode::{ads, any, duration, wrapped};
-use crate::{access_log, names};
+use crate::{access_log, names, telemetry};
 
 /// Which way the requests of a connection manager go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +133,7 @@ fn normalization(manager: &mut HttpConnectionManager, kind: NormalizationType) {
 }
 
 fn http_filters(view: &View<'_>, direction: Direction, grpc_web: bool) -> Vec<HttpFilter> {
-    let mut filters = Vec::new();
+    let mut filters: Vec<HttpFilter> = telemetry::peer_metadata(view, direction).into_iter().collect();
     let mut add = |name: &'static str, filter: Option<HttpFilter>| {
         if !view.lacks_extension(name) {
             filters.extend(filter);
@@ -149,10 +149,12 @@ fn http_filters(view: &View<'_>, direction: Direction, grpc_web: bool) -> Vec<Ht
         ..Default::default()
     };
     add("envoy.filters.http.grpc_stats", Some(http_filter("envoy.filters.http.grpc_stats", &stats)));
+    add("istio.alpn", telemetry::alpn(view, direction));
     // Faults and CORS are configured per route; the filters here only carry them out.
     let fault = HttpFault::default();
     add("envoy.filters.http.fault", Some(http_filter("envoy.filters.http.fault", &fault)));
     add("envoy.filters.http.cors", Some(http_filter("envoy.filters.http.cors", &Cors {})));
+    filters.extend(telemetry::stats(view, direction));
     filters.push(http_filter("envoy.filters.http.router", &Router::default()));
     filters
 }
@@ -165,9 +167,14 @@ fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
     }
 }
 
-/// The network filter that a connection manager is.
-pub fn http_network_filter(manager: &HttpConnectionManager) -> Filter {
-    network_filter("envoy.filters.network.http_connection_manager", manager)
+/// A connection manager as the last of a chain's network filters.
+pub fn http_network_filters(
+    view: &View<'_>,
+    direction: Direction,
+    manager: &HttpConnectionManager,
+) -> Vec<Filter> {
+    let manager = network_filter("envoy.filters.network.http_connection_manager", manager);
+    telemetry::before_http(view, direction).into_iter().chain([manager]).collect()
 }
 
 /// A TCP proxy to one cluster, with the mesh's access log and nothing else.
@@ -180,9 +187,11 @@ pub fn tcp_proxy(view: &View<'_>, cluster: &str) -> TcpProxy {
     }
 }
 
-/// The network filter that a TCP proxy is.
-pub fn tcp_network_filter(proxy: &TcpProxy) -> Filter {
-    network_filter("envoy.filters.network.tcp_proxy", proxy)
+/// A TCP proxy as the last of a chain's network filters.
+pub fn tcp_network_filters(view: &View<'_>, direction: Direction, proxy: &TcpProxy) -> Vec<Filter> {
+    let mut filters = telemetry::before_tcp(view, direction);
+    filters.push(network_filter("envoy.filters.network.tcp_proxy", proxy));
+    filters
 }
 
 fn network_filter<M: Message + Name>(name: &str, config: &M) -> Filter {

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::listener::v3::Listener;
 use ostro_mesh::View;
 
 use crate::encode::socket;
-use crate::filters::{Direction, Routes, chain, http_connection_manager, http_network_filter};
+use crate::filters::{Direction, Routes, chain, http_connection_manager, http_network_filters};
 use crate::names;
 use crate::routes::sidecar::HTTP_PROXY;
 
@@ -40,7 +40,7 @@ pub fn listener(view: &View<'_>, wanted: u16) -> Option<Listener> {
     let manager = http_connection_manager(view, Direction::Outbound, &prefix, routes, false);
     Some(Listener {
         address: Some(socket(&ADDRESS.to_string(), port)),
-        filter_chains: vec![chain("", vec![http_network_filter(&manager)])],
+        filter_chains: vec![chain("", http_network_filters(view, Direction::Outbound, &manager))],
         traffic_direction: TrafficDirection::Outbound as i32,
         name,
         ..Default::default()

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{
-    FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate as Predicate,
+    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter,
+    ListenerFilterChainMatchPredicate as Predicate,
     listener_filter_chain_match_predicate::{MatchSet, Rule},
 };
 use envoy_types::pb::envoy::config::route::v3::{
@@ -22,8 +23,8 @@ use ostro_mesh::model::{Instance, ListenerClass};
 
 use crate::encode::{duration, number, socket, wrapped};
 use crate::filters::{
-    Direction, Routes, chain, http_connection_manager, http_inspector, http_network_filter, original_dst,
-    tcp_network_filter, tcp_proxy, tls_inspector,
+    Direction, Routes, chain, http_connection_manager, http_inspector, http_network_filters, original_dst,
+    tcp_network_filters, tcp_proxy, tls_inspector,
 };
 use crate::listener::{HTTP_ALPN, RAW_BUFFER, both_families, give_up};
 use crate::outbound::wildcard;
@@ -40,10 +41,7 @@ pub fn virtual_inbound(view: &View<'_>) -> Listener {
     let served = served_ports(view);
     let direct = FilterChain {
         filter_chain_match: Some(to_port(port)),
-        ..chain(
-            "virtualInbound-blackhole",
-            vec![tcp_network_filter(&tcp_proxy(view, names::BLACK_HOLE_CLUSTER))],
-        )
+        ..chain("virtualInbound-blackhole", opaque(view, names::BLACK_HOLE_CLUSTER))
     };
     let mut chains = vec![direct];
     chains.extend(undeclared_chains(view));
@@ -78,9 +76,9 @@ fn undeclared_chains(view: &View<'_>) -> [FilterChain; 3] {
     let routes = routes(cluster, "inbound|http|0", cluster, ":0/*", false);
     let http = FilterChain {
         filter_chain_match: Some(plaintext_http(FilterChainMatch::default())),
-        ..chain("virtualInbound-catchall-http", vec![http_filter(view, cluster, routes)])
+        ..chain("virtualInbound-catchall-http", http_filters(view, cluster, routes))
     };
-    let opaque = chain(names::VIRTUAL_INBOUND, vec![tcp_network_filter(&tcp_proxy(view, cluster))]);
+    let opaque = chain(names::VIRTUAL_INBOUND, opaque(view, cluster));
     let plain =
         FilterChain { filter_chain_match: Some(plaintext(FilterChainMatch::default())), ..opaque.clone() };
     [http, plain, opaque]
@@ -91,18 +89,18 @@ fn port_chains(view: &View<'_>, instance: &Instance) -> Vec<FilterChain> {
     let port = instance.target_port;
     let name = names::listener(wildcard(view), port);
     let cluster = names::inbound(port);
-    let chain_for = |matched: FilterChainMatch, filter| FilterChain {
+    let chain_for = |matched: FilterChainMatch, filters| FilterChain {
         filter_chain_match: Some(matched),
-        ..chain(&name, vec![filter])
+        ..chain(&name, filters)
     };
     let http = || {
         let host = format!("inbound|http|{}", instance.port.number);
         let operation = format!("{}:{}/*", instance.host, instance.port.number);
         // A retry of a stream that HTTP/2 reset is the client's to decide.
         let retry = !instance.port.protocol.is_http2();
-        http_filter(view, &format!("inbound_{name}"), routes(&cluster, &host, &cluster, &operation, retry))
+        http_filters(view, &format!("inbound_{name}"), routes(&cluster, &host, &cluster, &operation, retry))
     };
-    let tcp = || tcp_network_filter(&tcp_proxy(view, &cluster));
+    let tcp = || opaque(view, &cluster);
     match instance.port.protocol.class() {
         Some(ListenerClass::Http) => vec![chain_for(to_port(port), http())],
         Some(ListenerClass::Tcp) => vec![chain_for(to_port(port), tcp())],
@@ -131,13 +129,15 @@ fn plaintext_http(matched: FilterChainMatch) -> FilterChainMatch {
     FilterChainMatch { application_protocols: HTTP_ALPN.map(str::to_owned).to_vec(), ..plaintext(matched) }
 }
 
-fn http_filter(
-    view: &View<'_>,
-    stat_prefix: &str,
-    routes: RouteConfiguration,
-) -> envoy_types::pb::envoy::config::listener::v3::Filter {
+fn http_filters(view: &View<'_>, stat_prefix: &str, routes: RouteConfiguration) -> Vec<Filter> {
     let routes = Routes::Inline(Box::new(routes));
-    http_network_filter(&http_connection_manager(view, Direction::Inbound, stat_prefix, routes, false))
+    let manager = http_connection_manager(view, Direction::Inbound, stat_prefix, routes, false);
+    http_network_filters(view, Direction::Inbound, &manager)
+}
+
+/// Bytes carried to a cluster.
+fn opaque(view: &View<'_>, cluster: &str) -> Vec<Filter> {
+    tcp_network_filters(view, Direction::Inbound, &tcp_proxy(view, cluster))
 }
 
 /// Every request to one cluster, for as long as it takes: whoever called has its own timeouts.

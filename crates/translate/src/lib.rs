@@ -36,6 +36,7 @@ mod policy;
 pub mod routes;
 pub mod service;
 mod tcp_routes;
+mod telemetry;
 mod upstream_tls;
 
 use bytes::Bytes;

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
-use envoy_types::pb::envoy::config::listener::v3::{FilterChain, FilterChainMatch, Listener};
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
 use ipnet::IpNet;
 use ostro_api::mesh_config::OutboundMode;
 use ostro_mesh::View;
@@ -24,7 +24,7 @@ use ostro_names::{Host, Name};
 use crate::chain_set::ChainSet;
 use crate::encode::{cidr, number, socket, wrapped};
 use crate::filters::{
-    Direction, Routes, chain, http_connection_manager, http_network_filter, tcp_network_filter, tcp_proxy,
+    Direction, Routes, chain, http_connection_manager, http_network_filters, tcp_network_filters, tcp_proxy,
 };
 use crate::listener::{HTTP_ALPN, RAW_BUFFER, detection};
 use crate::{access_log, names, service, tcp_routes};
@@ -45,15 +45,9 @@ pub fn virtual_outbound(view: &View<'_>) -> Listener {
             destination_port: number(u32::from(port)),
             ..Default::default()
         }),
-        ..chain(
-            "virtualOutbound-blackhole",
-            vec![tcp_network_filter(&tcp_proxy(view, names::BLACK_HOLE_CLUSTER))],
-        )
+        ..chain("virtualOutbound-blackhole", opaque(view, names::BLACK_HOLE_CLUSTER))
     };
-    let rest = chain(
-        "virtualOutbound-catchall-tcp",
-        vec![tcp_network_filter(&tcp_proxy(view, unknown_destination(view)))],
-    );
+    let rest = chain("virtualOutbound-catchall-tcp", opaque(view, unknown_destination(view)));
     Listener {
         name: names::VIRTUAL_OUTBOUND.to_owned(),
         filter_chains: vec![direct, rest],
@@ -61,6 +55,11 @@ pub fn virtual_outbound(view: &View<'_>) -> Listener {
         access_log: access_log::of_listener(mesh),
         ..listener_at(view, wildcard(view), port)
     }
+}
+
+/// Bytes carried to a cluster.
+fn opaque(view: &View<'_>, cluster: &str) -> Vec<Filter> {
+    tcp_network_filters(view, Direction::Outbound, &tcp_proxy(view, cluster))
 }
 
 /// Where connections go that nothing in the mesh declares.
@@ -301,12 +300,11 @@ fn http_chain(
             application_protocols: HTTP_ALPN.map(str::to_owned).to_vec(),
             ..Default::default()
         }),
-        ..chain("", vec![http_network_filter(&manager)])
+        ..chain("", http_network_filters(view, Direction::Outbound, &manager))
     }
 }
 
 /// The chain for what no other takes.
 fn fallthrough(view: &View<'_>) -> FilterChain {
-    let proxy = tcp_proxy(view, unknown_destination(view));
-    chain(names::PASSTHROUGH_CHAIN, vec![tcp_network_filter(&proxy)])
+    chain(names::PASSTHROUGH_CHAIN, opaque(view, unknown_destination(view)))
 }

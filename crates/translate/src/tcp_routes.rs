@@ -11,12 +11,12 @@ use envoy_types::pb::envoy::r#type::v3::{HashPolicy, hash_policy};
 use ipnet::IpNet;
 use ostro_api::destination_rule::TunnelSettings;
 use ostro_api::virtual_service::{L4MatchAttributes, RouteDestination, TlsMatchAttributes};
-use ostro_mesh::View;
 use ostro_mesh::model::{Labels, RouteRules, Service, ServicePort, Visibility};
+use ostro_mesh::{ProxyKind, View};
 use ostro_names::{Host, Namespace};
 
 use crate::encode::{cidr, duration};
-use crate::filters::{chain, tcp_network_filter, tcp_proxy};
+use crate::filters::{Direction, chain, tcp_network_filters, tcp_proxy};
 use crate::names;
 use crate::policy::{Policy, subset};
 use crate::routes::{MESH, destination};
@@ -158,7 +158,7 @@ impl Scope<'_> {
         let cluster = names::outbound(self.port.number, "", self.service.host.as_str());
         let mut proxy = tcp_proxy(self.view, &cluster);
         obey_rule(self.view, &mut proxy, self.service, self.port.number, "");
-        vec![tcp_network_filter(&proxy)]
+        tcp_network_filters(self.view, Direction::Outbound, &proxy)
     }
 }
 
@@ -201,7 +201,8 @@ pub fn routed(view: &View<'_>, route: &[RouteDestination], namespace: Namespace,
             proxy
         }
     };
-    vec![tcp_network_filter(&proxy)]
+    let direction = if view.kind() == ProxyKind::Sidecar { Direction::Outbound } else { Direction::Gateway };
+    tcp_network_filters(view, direction, &proxy)
 }
 
 /// What a DestinationRule says about connections rather than clusters: idle time, age, affinity, tunnel.

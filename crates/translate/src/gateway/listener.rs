@@ -11,7 +11,9 @@ use super::{tcp, tls};
 use crate::abilities::fetches_certificates;
 use crate::access_log;
 use crate::encode::socket;
-use crate::filters::{Direction, Routes, chain, http_connection_manager, http_network_filter, tls_inspector};
+use crate::filters::{
+    Direction, Routes, chain, http_connection_manager, http_network_filters, tls_inspector,
+};
 use crate::listener::both_families;
 
 /// The listener, or `None` where nothing would come of its connections: a TCP server without a VirtualService, or TLS
@@ -45,7 +47,7 @@ fn http_filters(view: &View<'_>, port: &Port, server: &Bound) -> Option<Vec<Filt
     let prefix = format!("outbound_{}", port.listener_name());
     let routes = Routes::Named(server.route_name()?);
     let manager = http_connection_manager(view, Direction::Gateway, &prefix, routes, true);
-    Some(vec![http_network_filter(&manager)])
+    Some(http_network_filters(view, Direction::Gateway, &manager))
 }
 
 /// One chain for each server that ends TLS, and for each match of those that pass it on. A server name that an older
