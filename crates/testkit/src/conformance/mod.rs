@@ -10,6 +10,7 @@
 mod bookinfo;
 mod capture;
 mod later;
+mod metrics;
 mod routing;
 mod simulation;
 mod validation;
@@ -24,7 +25,7 @@ pub use capture::disagreements as capture_disagreements;
 pub use later::Later;
 
 /// Folders that have a runner, in the order they run by default.
-pub const FOLDERS: [&str; 5] = ["simulation", "routing", "bookinfo", "validation", "capture"];
+pub const FOLDERS: [&str; 6] = ["simulation", "routing", "bookinfo", "validation", "capture", "metrics"];
 
 /// A foreign case, run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,7 @@ pub fn run(dir: &Path, folders: &[String], later: &Later, mix: Mix) -> Report {
             "bookinfo" => bookinfo::run(&dir.join(folder), mix),
             "validation" => validation::run(&dir.join(folder)),
             "capture" => capture::run(&dir.join(folder)),
+            "metrics" => metrics::run(&dir.join(folder)),
             _ => Err(format!("no runner for folder {folder}; there are {}", FOLDERS.join(", "))),
         };
         match cases {
