@@ -34,6 +34,8 @@ pub struct Sides {
     pub server: (String, Value),
     /// Full name of the service that is called.
     pub service: String,
+    /// What metrics have otherwise than by default: `metrics` of `stats.PluginConfig`.
+    pub metrics: Value,
 }
 
 /// The proxies and the workload.
@@ -72,10 +74,10 @@ impl Pair {
     pub async fn start(sides: &Sides) -> Result<Pair, String> {
         let (http_at, http) = workload(serve_http).await?;
         let (tcp_at, tcp) = workload(echo).await?;
-        let server = bootstrap(&sides.server, "INBOUND", &sides.service, http_at, tcp_at);
+        let server = bootstrap(sides, "INBOUND", http_at, tcp_at);
         let server = OwnProxy::start(&server, 2)?;
         let (http_at, tcp_at) = (server.listener("http")?, server.listener("tcp")?);
-        let client = bootstrap(&sides.client, "OUTBOUND", &sides.service, http_at, tcp_at);
+        let client = bootstrap(sides, "OUTBOUND", http_at, tcp_at);
         let client = OwnProxy::start(&client, 2)?;
         let (http_at, tcp_at) = (client.listener("http")?, client.listener("tcp")?);
         Ok(Pair { client, server, http: http_at, tcp: tcp_at, workload: vec![http, tcp] })
@@ -212,14 +214,10 @@ fn plain(name: &str, type_name: &str, mut value: Value) -> Value {
     json!({"name": name, "typed_config": value})
 }
 
-fn bootstrap(
-    (id, metadata): &(String, Value),
-    direction: &str,
-    service: &str,
-    http: SocketAddr,
-    tcp: SocketAddr,
-) -> Value {
+fn bootstrap(sides: &Sides, direction: &str, http: SocketAddr, tcp: SocketAddr) -> Value {
     let is_inbound = direction == "INBOUND";
+    let (id, metadata) = if is_inbound { &sides.server } else { &sides.client };
+    let service = sides.service.as_str();
     let [http_cluster, tcp_cluster] = match is_inbound {
         true => ["inbound|9080||".to_owned(), "inbound|9081||".to_owned()],
         false => [format!("outbound|9080||{service}"), format!("outbound|9081||{service}")],
@@ -228,8 +226,8 @@ fn bootstrap(
         "node": {"id": id, "cluster": "test", "metadata": metadata},
         "static_resources": {
             "listeners": [
-                listener("http", direction, vec![manager(is_inbound, &http_cluster)]),
-                listener("tcp", direction, tcp_filters(is_inbound, &tcp_cluster)),
+                listener("http", direction, vec![manager(is_inbound, &http_cluster, &sides.metrics)]),
+                listener("tcp", direction, tcp_filters(is_inbound, &tcp_cluster, &sides.metrics)),
             ],
             "clusters": [cluster(&http_cluster, service, http, is_inbound), cluster(&tcp_cluster, service, tcp, is_inbound)],
         },
@@ -250,12 +248,16 @@ fn exchange() -> Value {
     typed("istio.metadata_exchange", "envoy.tcp.metadataexchange.config.MetadataExchange", &value)
 }
 
-fn stats(is_inbound: bool) -> Value {
-    let config = json!({"disable_host_header_fallback": is_inbound, "tcp_reporting_duration": REPORT});
+fn stats(is_inbound: bool, metrics: &Value) -> Value {
+    let config = json!({
+        "disable_host_header_fallback": is_inbound,
+        "tcp_reporting_duration": REPORT,
+        "metrics": metrics,
+    });
     plain("istio.stats", "stats.PluginConfig", config)
 }
 
-fn tcp_filters(is_inbound: bool, cluster: &str) -> Vec<Value> {
+fn tcp_filters(is_inbound: bool, cluster: &str, metrics: &Value) -> Vec<Value> {
     let proxy = json!({"stat_prefix": cluster, "cluster": cluster});
     let proxy = plain(
         "envoy.filters.network.tcp_proxy",
@@ -263,10 +265,10 @@ fn tcp_filters(is_inbound: bool, cluster: &str) -> Vec<Value> {
         proxy,
     );
     let exchange = is_inbound.then(exchange);
-    exchange.into_iter().chain([stats(is_inbound), proxy]).collect()
+    exchange.into_iter().chain([stats(is_inbound, metrics), proxy]).collect()
 }
 
-fn manager(is_inbound: bool, cluster: &str) -> Value {
+fn manager(is_inbound: bool, cluster: &str, metrics: &Value) -> Value {
     let methods = json!([{"istio_headers": {}}, {"workload_discovery": {}}]);
     let headers = json!([{"istio_headers": {}}]);
     let peer = match is_inbound {
@@ -281,7 +283,7 @@ fn manager(is_inbound: bool, cluster: &str) -> Value {
         "http_filters": [
             typed("istio.metadata_exchange", "io.istio.http.peer_metadata.Config", &peer),
             plain("envoy.filters.http.grpc_stats", "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", grpc),
-            stats(is_inbound),
+            stats(is_inbound, metrics),
             plain("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router", json!({})),
         ],
         "route_config": {"name": "r", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},

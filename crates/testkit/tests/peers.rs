@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test by panicking")]
 
+use ostro_testkit::call::{Said, Speaks, call};
 use ostro_testkit::own_proxy::OwnProxy;
 use ostro_testkit::pair::{Called, Pair, Sides};
 use ostro_testkit::prometheus::{Family, families};
+use ostro_testkit::running::{LOOK, Running};
 use serde_json::{Value, json};
 
 const SERVICE: &str = "ratings.shop.svc.cluster.local";
@@ -27,10 +29,9 @@ fn side(workload: &str, namespace: &str) -> (String, Value) {
     (format!("sidecar~10.0.0.1~{workload}-0.{namespace}~{namespace}.svc.cluster.local"), metadata)
 }
 
-async fn pair() -> Pair {
-    let sides =
-        Sides { client: side("web", "front"), server: side("ratings", "shop"), service: SERVICE.to_owned() };
-    Pair::start(&sides).await.unwrap()
+async fn pair(metrics: Value) -> Pair {
+    let (client, server) = (side("web", "front"), side("ratings", "shop"));
+    Pair::start(&Sides { client, server, service: SERVICE.to_owned(), metrics }).await.unwrap()
 }
 
 /// The family, once the sum over these labels is as wanted.
@@ -70,7 +71,7 @@ fn labels<'l>(reporter: &'l str, more: &[(&'l str, &'l str)]) -> Vec<(&'l str, &
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_counted_at_both_ends_under_both_names() {
-    let pair = pair().await;
+    let pair = pair(json!([])).await;
     for http2 in [false, true] {
         assert_eq!(pair.get(SERVICE, 200, http2).await.unwrap(), 200);
         assert_eq!(pair.get(SERVICE, 503, http2).await.unwrap(), 503);
@@ -114,7 +115,7 @@ async fn requests_are_counted_at_both_ends_under_both_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_counted_while_they_are_open_and_when_they_close() {
-    let pair = pair().await;
+    let pair = pair(json!([])).await;
     let open = pair.connect(b"twelve bytes").await.unwrap();
     drop(pair.connect(b"four").await.unwrap());
     for proxy in [&pair.client, &pair.server] {
@@ -137,4 +138,112 @@ async fn connections_are_counted_while_they_are_open_and_when_they_close() {
     drop(open);
     family(&pair.client, "istio_tcp_connections_closed_total", &[("reporter", "source")], 2.0);
     family(&pair.server, "istio_tcp_connections_closed_total", &[("reporter", "destination")], 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_have_labels_of_their_own_and_go_without_metrics() {
+    let pair = pair(json!([
+        {
+            "name": "requests_total",
+            "dimensions": {"method": "request.method", "response_code": "'any'", "team": "request.headers['x-team']"},
+            "tags_to_remove": ["source_principal"],
+        },
+        {"name": "request_bytes", "drop": true},
+    ]))
+    .await;
+    assert_eq!(pair.get(SERVICE, 200, false).await.unwrap(), 200);
+    assert_eq!(pair.get(SERVICE, 404, true).await.unwrap(), 404);
+    for (proxy, reporter) in [(&pair.client, "source"), (&pair.server, "destination")] {
+        let own = [("reporter", reporter), ("method", "GET"), ("response_code", "any"), ("team", "unknown")];
+        let family = family(proxy, "istio_requests_total", &own, 2.0);
+        assert_eq!(family.samples.len(), 1, "{family:?}");
+        assert!(!family.samples[0].1.contains_key("source_principal"), "{family:?}");
+        let families = families(&proxy.get("/stats/prometheus").unwrap().1);
+        assert!(!families.contains_key("istio_request_bytes"));
+        let codes =
+            families["istio_response_bytes"].samples.iter().map(|(_, labels, _)| &labels["response_code"]);
+        assert!(codes.clone().any(|code| code == "200") && codes.clone().any(|code| code == "404"));
+    }
+}
+
+const MESH: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  template:
+    metadata: {labels: {app: web, version: v1}, annotations: {ostro.dev/proxy: ostro}}
+    spec:
+      containers:
+      - {name: echo, image: ostro/sample, args: [echo, --http, "8080"], ports: [{containerPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: ratings}
+spec: {selector: {app: ratings}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: ratings}
+spec:
+  template:
+    metadata: {labels: {app: ratings, version: v2}, annotations: {ostro.dev/proxy: ostro}}
+    spec:
+      containers:
+      - {name: echo, image: ostro/sample, args: [echo, --http, "8080"], ports: [{containerPort: 8080}]}
+"#;
+
+/// What a pod's proxy tells Prometheus, at the port that Istio has for it.
+async fn scraped(running: &Running, workload: &str) -> String {
+    let at = "127.0.0.1:15090".parse().unwrap();
+    let get = ostro_testkit::load::get(at, "/stats/prometheus", &[("host", "prometheus")]);
+    let answer = running.pod(workload).run(get).await.unwrap().unwrap();
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mesh_of_our_own_counts_under_the_names_of_its_workloads() {
+    let running = Running::start(&[("mesh.yaml", MESH)], &[]).await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    // The first answers may come before the caller's proxy has heard of the service.
+    while !matches!(
+        running.pod("web").run(call("ratings".to_owned(), 80, Speaks::Http)).await.unwrap().said,
+        Said::By(name) if name.starts_with("ratings")
+    ) {
+        assert!(std::time::Instant::now() < deadline, "ratings does not answer");
+        tokio::time::sleep(LOOK).await;
+    }
+    let both = [
+        ("source_workload", "web"),
+        ("source_canonical_service", "web"),
+        ("source_workload_namespace", "default"),
+        ("source_version", "v1"),
+        ("destination_workload", "ratings"),
+        ("destination_app", "ratings"),
+        ("destination_version", "v2"),
+        ("destination_service", "ratings.default.svc.cluster.local"),
+        ("destination_service_name", "ratings"),
+        ("request_protocol", "http"),
+        ("response_code", "200"),
+    ];
+    for (workload, reporter) in [("web", "source"), ("ratings", "destination")] {
+        let labels: Vec<_> = both.into_iter().chain([("reporter", reporter)]).collect();
+        loop {
+            let text = scraped(&running, workload).await;
+            let families = families(&text);
+            if families.get("istio_requests_total").is_some_and(|family| family.sum(&labels) >= 1.0) {
+                break;
+            }
+            let lines: Vec<_> =
+                text.lines().filter(|line| line.starts_with("istio_requests_total")).collect();
+            assert!(std::time::Instant::now() < deadline, "{workload}: {lines:#?}");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    running.end().await;
 }

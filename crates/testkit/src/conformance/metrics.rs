@@ -124,7 +124,8 @@ async fn play(context: &Value, case: &Value, traffic: &Traffic, expected: &Value
         (id, metadata)
     };
     let service = case["destinationService"].as_str().unwrap_or_default().to_owned();
-    let sides = Sides { client: side("client"), server: side("server"), service: service.clone() };
+    let (client, server) = (side("client"), side("server"));
+    let sides = Sides { client, server, service: service.clone(), metrics: Value::Array(Vec::new()) };
     let pair = Pair::start(&sides).await.map_err(one)?;
     traffic.pass(&pair, &service).await.map_err(one)?;
     let proxy = match case["scrapedFrom"].as_str().unwrap_or_default() {
