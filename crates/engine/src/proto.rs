@@ -71,3 +71,10 @@ mod tests {
         assert!(duration(&proto(-1, 0)).is_err() && duration(&proto(0, -1)).is_err());
     }
 }
+
+/// Without room that is not used. What is made of a list of messages may have the room that the messages had, which is
+/// several times as much, and stays for as long as the configuration.
+pub(crate) fn compact<T>(mut list: Vec<T>) -> Vec<T> {
+    list.shrink_to_fit();
+    list
+}

@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint as ProtoEndpoint, LbEndpoint, LocalityLbEndpoints,
 };
 
-use crate::proto::enumeration;
+use crate::proto::{compact, enumeration};
 use crate::refusal::Within;
 use crate::wire::{bounded, positive};
 use crate::{Fraction, Metadata, Refusal};
@@ -152,7 +152,7 @@ impl Assignment {
         });
         let mut assignment = Assignment {
             name: cluster_name,
-            localities: localities.collect::<Result<_, _>>()?,
+            localities: compact(localities.collect::<Result<_, _>>()?),
             drop: Fraction::NONE,
             overprovisioning: OVERPROVISIONING,
             stale_after: None,
@@ -217,7 +217,7 @@ impl LocalityEndpoints {
         let endpoints = lb_endpoints.into_iter().enumerate();
         let endpoints = endpoints
             .map(|(place, endpoint)| Endpoint::compile(endpoint).within(|| format!("lb_endpoints[{place}]")));
-        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        let endpoints = compact(endpoints.collect::<Result<Vec<_>, _>>()?);
         let total: u64 = endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
         if total > u64::from(u32::MAX) {
             return Err(Refusal::invalid("weights add up to more than 2^32-1"));
@@ -279,7 +279,7 @@ impl Endpoint {
 
 fn additional(all: Vec<AdditionalAddress>) -> Result<Vec<SocketAddr>, Refusal> {
     let addresses = all.into_iter().map(|AdditionalAddress { address }| ip(address));
-    addresses.collect()
+    addresses.collect::<Result<_, _>>().map(compact)
 }
 
 fn ip(address: Option<Address>) -> Result<SocketAddr, Refusal> {

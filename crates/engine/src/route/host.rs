@@ -11,7 +11,7 @@ use super::matches::RouteMatch;
 use super::mirror::Mirror;
 use super::{Action, Defaults, TlsRequirement};
 use crate::header_condition::HeaderCondition;
-use crate::proto::{enumeration, flag};
+use crate::proto::{compact, enumeration, flag};
 use crate::refusal::Within;
 use crate::retry_policy::RetryPolicy;
 use crate::{HeaderOps, Metadata, Refusal, Request, RouteFilters, RouteTracing};
@@ -134,8 +134,8 @@ impl VirtualHost {
             tells_timeout_retry: proto.include_is_timeout_retry_header,
             replay_bytes,
             metadata: Metadata::compile(proto.metadata),
-            routes: routes.map(compile).collect::<Result<_, _>>()?,
-            domains: proto.domains,
+            routes: compact(routes.map(compile).collect::<Result<_, _>>()?),
+            domains: compact(proto.domains),
             name: proto.name,
         })
     }
