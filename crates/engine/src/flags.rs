@@ -61,6 +61,9 @@ flags! {
 impl ResponseFlags {
     /// Adds flags.
     pub fn set(&mut self, flags: ResponseFlags) {
+        if flags.is_empty() {
+            return;
+        }
         for number in flags.numbers() {
             let bit = 1 << (number - 1);
             if self.bits & bit == 0 {

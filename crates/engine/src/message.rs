@@ -55,9 +55,12 @@ impl Headers {
 
     /// Removes every field of this name; tells whether there was one.
     pub fn remove(&mut self, name: &HeaderName) -> bool {
-        let before = self.fields.len();
+        // Most of what is removed is not there.
+        if !self.contains(name) {
+            return false;
+        }
         self.fields.retain(|(found, _)| found != name);
-        self.fields.len() < before
+        true
     }
 
     /// Removes every field of this name; its first value, if there was one.

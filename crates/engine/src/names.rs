@@ -3,6 +3,11 @@
 
 use http::HeaderName;
 
+/// Whether a header is one of Envoy's own: nearly no request has any, and it is cheaper to know than to look for each.
+pub(crate) fn is_of_envoy(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-envoy-")
+}
+
 macro_rules! names {
     ($($constant:ident = $name:literal;)*) => {
         $(#[doc = concat!("`", $name, "`")] pub const $constant: HeaderName = HeaderName::from_static($name);)*

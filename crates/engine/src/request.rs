@@ -102,6 +102,18 @@ impl Request {
         one.into_iter().chain(several.map(HeaderValue::as_bytes))
     }
 
+    /// The first value of a field.
+    pub fn value<'a>(&'a self, field: &RequestField) -> Option<&'a [u8]> {
+        match field {
+            RequestField::Method => Some(self.method.as_str().as_bytes()),
+            RequestField::Authority => Some(self.authority.as_bytes()).filter(|text| !text.is_empty()),
+            RequestField::Path => Some(self.path.as_bytes()).filter(|path| !path.is_empty()),
+            RequestField::Scheme => Some(self.scheme.as_str().as_bytes()),
+            RequestField::Header(name) => self.headers.get(name).map(HeaderValue::as_bytes),
+            RequestField::Nothing => None,
+        }
+    }
+
     /// The authority as text. What is none is no authority that anybody could have configured.
     pub fn host(&self) -> &str {
         self.authority.to_str().unwrap_or_default()

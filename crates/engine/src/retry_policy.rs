@@ -20,7 +20,7 @@ use crate::header_condition::HeaderCondition;
 use crate::names::{
     X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT, X_ENVOY_MAX_RETRIES, X_ENVOY_RETRIABLE_HEADER_NAMES,
     X_ENVOY_RETRIABLE_STATUS_CODES, X_ENVOY_RETRY_GRPC_ON, X_ENVOY_RETRY_ON,
-    X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+    X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, is_of_envoy,
 };
 use crate::proto::{duration, enumeration, header_name, number, time_limit};
 use crate::refusal::{Within, is, unpack};
@@ -236,6 +236,9 @@ struct Asked {
 impl Asked {
     fn take(request: &mut Request) -> Asked {
         let headers = &mut request.headers;
+        if !headers.iter().any(|(name, _)| is_of_envoy(name)) {
+            return Asked::default();
+        }
         let mut taken = |name: HeaderName| {
             let value = headers.get(&name).and_then(|value| value.to_str().ok()).map(str::to_owned);
             headers.remove(&name);

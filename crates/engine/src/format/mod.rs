@@ -3,6 +3,7 @@
 //! Source: Envoy's documentation, "Access logging", section "Command operators". An operator that is not known is
 //! refused when the text is compiled, as by Envoy.
 
+mod digits;
 mod json;
 mod operator;
 mod parse;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, header};
 
+use super::digits;
 use super::time::TimeFormat;
 use crate::{Headers, RequestField, StreamInfo, StreamView, is_grpc};
 
@@ -124,7 +125,7 @@ impl Operator {
         match self {
             Operator::Request { names, length, without_query } => {
                 let Some(request) = stream.request else { return false };
-                let value = names.iter().find_map(|name| request.values(name).next());
+                let value = names.iter().find_map(|name| request.value(name));
                 value.is_some_and(|value| {
                     let end = match without_query {
                         true => memchr::memchr(b'?', value).unwrap_or(value.len()),
@@ -159,6 +160,9 @@ impl Simple {
             Simple::ResponseCode => number(Some(info.status.map_or(0, |status| status.as_u16())), out),
             Simple::ResponseCodeDetails => text(info.details.as_deref(), out),
             Simple::ConnectionTerminationDetails => text(info.termination.as_deref(), out),
+            Simple::ResponseFlags | Simple::ResponseFlagsLong if info.flags.is_empty() => {
+                text(Some("-"), out)
+            }
             Simple::ResponseFlags => display(Some(info.flags.short()), out),
             Simple::ResponseFlagsLong => display(Some(info.flags.long()), out),
             Simple::UpstreamTransportFailureReason => text(info.transport_failure.as_deref(), out),
@@ -177,17 +181,17 @@ impl Simple {
             }
             Simple::UpstreamHost => text(info.upstream_host.as_deref(), out),
             Simple::UpstreamCluster => text(info.cluster.as_deref(), out),
-            Simple::UpstreamLocal => display(info.upstream_local, out),
-            Simple::UpstreamLocalIp => display(info.upstream_local.map(ip), out),
+            Simple::UpstreamLocal => socket(info.upstream_local, out),
+            Simple::UpstreamLocalIp => address(info.upstream_local.map(ip), out),
             Simple::UpstreamLocalPort => number(info.upstream_local.map(|at| at.port()), out),
-            Simple::Local => display(Some(connection.local), out),
-            Simple::LocalIp => display(Some(ip(connection.local)), out),
+            Simple::Local => socket(Some(connection.local), out),
+            Simple::LocalIp => address(Some(ip(connection.local)), out),
             Simple::LocalPort => number(Some(connection.local.port()), out),
-            Simple::Remote => display(Some(remote), out),
-            Simple::RemoteIp => display(Some(ip(remote)), out),
+            Simple::Remote => socket(Some(remote), out),
+            Simple::RemoteIp => address(Some(ip(remote)), out),
             Simple::RemotePort => number(Some(remote.port()), out),
-            Simple::DirectRemote => display(Some(connection.direct_remote), out),
-            Simple::DirectRemoteIp => display(Some(ip(connection.direct_remote)), out),
+            Simple::DirectRemote => socket(Some(connection.direct_remote), out),
+            Simple::DirectRemoteIp => address(Some(ip(connection.direct_remote)), out),
             Simple::DirectRemotePort => number(Some(connection.direct_remote.port()), out),
             Simple::ConnectionId => number(Some(connection.id), out),
             Simple::RequestedServerName => text(connection.server_name.as_deref(), out),
@@ -248,11 +252,26 @@ fn text(value: Option<&str>, out: &mut Vec<u8>) -> bool {
 }
 
 fn number(value: Option<impl Into<u64>>, out: &mut Vec<u8>) -> bool {
-    display(value.map(Into::into), out)
+    let Some(value) = value else { return false };
+    digits::number(value.into(), 1, out);
+    true
+}
+
+fn socket(value: Option<SocketAddr>, out: &mut Vec<u8>) -> bool {
+    let Some(value) = value else { return false };
+    digits::socket(value, out);
+    true
+}
+
+fn address(value: Option<IpAddr>, out: &mut Vec<u8>) -> bool {
+    let Some(value) = value else { return false };
+    digits::ip(value, out);
+    true
 }
 
 fn millis(value: Option<Duration>, out: &mut Vec<u8>) -> bool {
-    display(value.map(|duration| duration.as_millis()), out)
+    // So many milliseconds are more than there have been.
+    number(value.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)), out)
 }
 
 fn display(value: Option<impl std::fmt::Display>, out: &mut Vec<u8>) -> bool {

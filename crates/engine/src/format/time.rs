@@ -1,8 +1,8 @@
 //! Moments as text: the directives of `strftime` that logs use, and Envoy's for fractions of a second.
 
-use std::io::Write as _;
 use std::time::Duration;
 
+use super::digits;
 use crate::Refusal;
 
 /// What Envoy writes where no format is given.
@@ -61,8 +61,7 @@ impl TimeFormat {
     pub(super) fn write(&self, moment: Duration, out: &mut Vec<u8>) {
         let civil = Civil::of(moment);
         for part in &self.parts {
-            // Writing to memory does not fail.
-            let _ = part.write(&civil, moment, out);
+            part.write(&civil, moment, out);
         }
     }
 }
@@ -109,30 +108,41 @@ fn directive<'a>(text: &'a str, parts: &mut Vec<Part>) -> Option<&'a str> {
 }
 
 impl Part {
-    fn write(&self, civil: &Civil, moment: Duration, out: &mut Vec<u8>) -> std::io::Result<()> {
+    fn write(&self, civil: &Civil, moment: Duration, out: &mut Vec<u8>) {
         match self {
-            Part::Text(text) => out.write_all(text.as_bytes()),
-            Part::Year => write!(out, "{:04}", civil.year),
-            Part::Month => write!(out, "{:02}", civil.month),
+            Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Part::Year => digits::number(civil.year, 4, out),
+            Part::Month => digits::number(civil.month, 2, out),
             Part::MonthName => {
-                out.write_all(MONTHS.get(civil.month as usize - 1).copied().unwrap_or_default().as_bytes())
+                let name = MONTHS.get(civil.month as usize - 1).copied().unwrap_or_default();
+                out.extend_from_slice(name.as_bytes());
             }
-            Part::Day => write!(out, "{:02}", civil.day),
-            Part::DayPadded => write!(out, "{:2}", civil.day),
+            Part::Day => digits::number(civil.day, 2, out),
+            Part::DayPadded => {
+                if civil.day < 10 {
+                    out.push(b' ');
+                }
+                digits::number(civil.day, 1, out);
+            }
             Part::DayName => {
                 let days = moment.as_secs() / DAY_SECONDS;
-                out.write_all(DAYS.get((days % 7) as usize).copied().unwrap_or_default().as_bytes())
+                let name = DAYS.get((days % 7) as usize).copied().unwrap_or_default();
+                out.extend_from_slice(name.as_bytes());
             }
-            Part::Hour => write!(out, "{:02}", civil.second_of_day / 3600),
-            Part::Minute => write!(out, "{:02}", civil.second_of_day / 60 % 60),
-            Part::Second => write!(out, "{:02}", civil.second_of_day % 60),
-            Part::Fraction(digits) => {
-                let fraction = moment.subsec_nanos() / 10_u32.pow(9 - digits);
-                write!(out, "{fraction:0width$}", width = *digits as usize)
+            Part::Hour => digits::number(civil.second_of_day / 3600, 2, out),
+            Part::Minute => digits::number(civil.second_of_day / 60 % 60, 2, out),
+            Part::Second => digits::number(civil.second_of_day % 60, 2, out),
+            Part::Fraction(width) => {
+                let fraction = moment.subsec_nanos() / 10_u32.pow(9 - width);
+                digits::number(fraction.into(), *width as usize, out);
             }
-            Part::Epoch(digits) => write!(out, "{}", moment.as_nanos() / 10_u128.pow(9 - digits)),
-            Part::Zone => out.write_all("UTC".as_bytes()),
-            Part::Offset => out.write_all("+0000".as_bytes()),
+            Part::Epoch(width) => {
+                let count = moment.as_nanos() / 10_u128.pow(9 - width);
+                // What is more does not fit into any clock.
+                digits::number(u64::try_from(count).unwrap_or(u64::MAX), 1, out);
+            }
+            Part::Zone => out.extend_from_slice(b"UTC"),
+            Part::Offset => out.extend_from_slice(b"+0000"),
         }
     }
 }

@@ -111,8 +111,8 @@ impl HttpManager {
         } else {
             let of_table = table.map(|table| table.internal_only_headers.as_slice()).unwrap_or_default();
             request.headers.retain(|name, _| {
-                let is_refused = OF_INSIDERS.contains(name)
-                    || client.is_edge && OF_NEIGHBOURS.contains(name)
+                let is_refused = is_of_envoy(name)
+                    && (OF_INSIDERS.contains(name) || client.is_edge && OF_NEIGHBOURS.contains(name))
                     || of_table.contains(name);
                 !is_refused
             });
