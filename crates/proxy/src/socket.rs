@@ -22,6 +22,12 @@ impl Socket {
         let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
 
+    /// Ready when reading may bring something; costs no system call.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Socket::Plain(stream) = self;
+        stream.poll_read_ready(cx)
+    }
+
     /// The TCP socket beneath.
     pub fn tcp(&self) -> &TcpStream {
         let Socket::Plain(stream) = self;

@@ -5,7 +5,9 @@
 //!
 //! Invariants:
 //! * Nothing is read beyond the bound that the caller names, so that a peer is held up by TCP's own window.
-//! * A connection that holds no bytes holds no buffers.
+//! * A connection that holds no bytes holds no buffers: they go back to the thread, which keeps a few.
+
+mod spare;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -23,6 +25,8 @@ const READ_MIN: usize = 4 * 1024;
 const READ_MAX: usize = 64 * 1024;
 /// A part of up to so many bytes is copied behind what is written already; a larger one is written from where it is.
 const COPY_MAX: usize = 4 * 1024;
+/// So many bytes may wait for more to be written with them: a head goes out with the body behind it.
+const GATHER_MAX: usize = 16 * 1024;
 /// Most parts that are written at once.
 const SLICES_MAX: usize = 32;
 
@@ -48,7 +52,9 @@ pub(crate) struct Wire {
 #[derive(Debug, Default)]
 struct Output {
     parts: VecDeque<Bytes>,
-    tail: BytesMut,
+    /// What comes behind them; its first `begin` bytes are written.
+    tail: Vec<u8>,
+    begin: usize,
     /// Bytes in `parts`.
     bytes: usize,
 }
@@ -74,24 +80,25 @@ impl Wire {
         self.is_input_closed
     }
 
-    /// The socket.
-    pub fn socket(&self) -> &Socket {
-        &self.socket
-    }
-
     /// Reads what there is behind [`input`](Self::input). Ready with `false` at the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.is_input_closed {
             return Poll::Ready(Ok(false));
         }
+        // Asked first: most of the time there is nothing, and room for it would be made in vain.
+        let Poll::Ready(readable) = self.socket.poll_readable(cx) else {
+            self.release_input();
+            return Poll::Pending;
+        };
+        readable?;
+        if self.input.capacity() == 0 {
+            self.input = spare::input();
+        }
         self.input.reserve(self.room);
         let had = self.input.len();
         let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.input);
         let Poll::Ready(read) = read else {
-            if self.input.is_empty() {
-                self.input = BytesMut::new();
-                self.room = READ_MIN;
-            }
+            self.release_input();
             return Poll::Pending;
         };
         let read = read?;
@@ -104,19 +111,19 @@ impl Wire {
     }
 
     /// Where to write heads and what frames bodies.
-    pub fn out(&mut self) -> &mut BytesMut {
-        &mut self.output.tail
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        self.output.tail()
     }
 
     /// Writes a part of a body.
     pub fn put(&mut self, part: Bytes) {
         let output = &mut self.output;
         if part.len() <= COPY_MAX {
-            output.tail.extend_from_slice(&part);
-            return;
+            return output.tail().extend_from_slice(&part);
         }
         if !output.tail.is_empty() {
-            let head = output.tail.split().freeze();
+            let mut head = Bytes::from(std::mem::take(&mut output.tail));
+            head.advance(std::mem::take(&mut output.begin));
             output.bytes += head.len();
             output.parts.push_back(head);
         }
@@ -126,7 +133,7 @@ impl Wire {
 
     /// Bytes that are still to be written.
     pub fn unwritten(&self) -> usize {
-        self.output.bytes + self.output.tail.len()
+        self.output.bytes + self.output.tail.len() - self.output.begin
     }
 
     /// After what is written so far the peer is told that nothing follows.
@@ -151,8 +158,12 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when at most `most` bytes are still to be written.
+    /// Ready when at most `most` bytes are still to be written. A little is left for [`poll_flush`](Self::poll_flush): more
+    /// may follow at once, and each write is a system call.
     pub fn poll_below(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<()>> {
+        if self.unwritten() <= most.min(GATHER_MAX) {
+            return Poll::Ready(Ok(()));
+        }
         match self.poll_flush(cx) {
             Poll::Pending if self.unwritten() <= most => Poll::Ready(Ok(())),
             other => other,
@@ -160,14 +171,15 @@ impl Wire {
     }
 
     fn poll_write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Output { parts, tail, .. } = &self.output;
+        let Output { parts, tail, begin, .. } = &self.output;
+        let tail = tail.get(*begin..).unwrap_or_default();
         let socket = Pin::new(&mut self.socket);
         if parts.is_empty() {
             return socket.poll_write(cx, tail);
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut count = 0;
-        let all = parts.iter().map(|part| &part[..]).chain(std::iter::once(&tail[..]));
+        let all = parts.iter().map(|part| &part[..]).chain(std::iter::once(tail));
         for (slot, part) in slices.iter_mut().zip(all) {
             *slot = IoSlice::new(part);
             count += 1;
@@ -175,14 +187,19 @@ impl Wire {
         socket.poll_write_vectored(cx, slices.get(..count).unwrap_or_default())
     }
 
-    /// Gives the memory of empty buffers back.
+    /// Gives the memory of empty buffers back, as far as nobody has parts of it still.
     pub fn release(&mut self) {
-        if self.input.is_empty() {
-            self.input = BytesMut::new();
-            self.room = READ_MIN;
-        }
+        self.release_input();
         if self.unwritten() == 0 {
-            self.output = Output::default();
+            self.output.parts = VecDeque::new();
+            spare::keep_output(std::mem::take(&mut self.output.tail));
+        }
+    }
+
+    fn release_input(&mut self) {
+        if self.input.is_empty() && self.input.try_reclaim(READ_MIN) {
+            spare::keep_input(std::mem::take(&mut self.input));
+            self.room = READ_MIN;
         }
     }
 
@@ -198,6 +215,13 @@ impl Wire {
 }
 
 impl Output {
+    fn tail(&mut self) -> &mut Vec<u8> {
+        if self.tail.capacity() == 0 {
+            self.tail = spare::output();
+        }
+        &mut self.tail
+    }
+
     fn advance(&mut self, mut written: usize) {
         while let Some(first) = self.parts.front_mut() {
             let taken = written.min(first.len());
@@ -209,10 +233,10 @@ impl Output {
             }
             self.parts.pop_front();
         }
-        if written >= self.tail.len() {
+        self.begin += written;
+        if self.begin >= self.tail.len() {
             self.tail.clear();
-        } else {
-            self.tail.advance(written);
+            self.begin = 0;
         }
     }
 }

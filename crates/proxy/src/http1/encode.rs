@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::BufMut as _;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use ostro_engine::Headers;
@@ -16,7 +16,7 @@ pub type Own = [Option<(HeaderName, HeaderValue)>];
 /// `transfer-encoding` is written by the framing.
 #[allow(clippy::too_many_arguments, reason = "a head has these parts")]
 pub fn request_head(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     method: &Method,
     target: &[u8],
     authority: &HeaderValue,
@@ -39,7 +39,7 @@ pub fn request_head(
 /// Writes a response's head, with the reason phrase of RFC 9110. Fields and framing as in [`request_head`]; a
 /// `content-length` may stand beside [`Framing::Empty`], as after HEAD.
 pub fn response_head(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     is_http10: bool,
     status: StatusCode,
     headers: &Headers,
@@ -57,7 +57,7 @@ pub fn response_head(
     end_head(out, own, framing, names);
 }
 
-fn end_head(out: &mut BytesMut, own: &Own, framing: Framing, names: Names) {
+fn end_head(out: &mut Vec<u8>, own: &Own, framing: Framing, names: Names) {
     fields(out, own.iter().flatten().map(|(name, value)| (name, value)), names);
     body_header(out, framing);
     out.put_slice(b"\r\n");
@@ -73,7 +73,7 @@ pub enum Names {
     Proper,
 }
 
-fn name_of(out: &mut BytesMut, name: &HeaderName, names: Names) {
+fn name_of(out: &mut Vec<u8>, name: &HeaderName, names: Names) {
     if names == Names::Lower {
         return out.put_slice(name.as_str().as_bytes());
     }
@@ -85,7 +85,7 @@ fn name_of(out: &mut BytesMut, name: &HeaderName, names: Names) {
 }
 
 fn fields<'a>(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
     names: Names,
 ) {
@@ -97,7 +97,7 @@ fn fields<'a>(
     }
 }
 
-fn body_header(out: &mut BytesMut, framing: Framing) {
+fn body_header(out: &mut Vec<u8>, framing: Framing) {
     if framing == Framing::Chunked {
         out.put_slice(b"transfer-encoding: chunked\r\n");
     }
@@ -126,15 +126,15 @@ impl BodyEncoder {
     }
 
     /// What comes before so many bytes of data; [`after`](Self::after) follows them.
-    pub fn before(&self, out: &mut BytesMut, size: usize) {
+    pub fn before(&self, out: &mut Vec<u8>, size: usize) {
         if self.framing == Framing::Chunked && size > 0 {
             // Writing to memory does not fail.
-            let _ = write!(out.writer(), "{size:x}\r\n");
+            let _ = write!(out, "{size:x}\r\n");
         }
     }
 
     /// What comes after so many bytes of data.
-    pub fn after(&self, out: &mut BytesMut, size: usize) {
+    pub fn after(&self, out: &mut Vec<u8>, size: usize) {
         if self.framing == Framing::Chunked && size > 0 {
             out.put_slice(b"\r\n");
         }
@@ -142,7 +142,7 @@ impl BodyEncoder {
 
     /// The end of the body. Trailers go with chunks only; without them they are dropped, as a recipient may
     /// (RFC 9110 section 6.5.1).
-    pub fn end(&self, out: &mut BytesMut, trailers: Option<&Headers>) {
+    pub fn end(&self, out: &mut Vec<u8>, trailers: Option<&Headers>) {
         if self.framing == Framing::Chunked {
             out.put_slice(b"0\r\n");
             if let Some(trailers) = trailers {
@@ -161,7 +161,7 @@ mod tests {
     fn heads_and_chunks_as_they_are_on_the_wire() {
         let mut headers = Headers::default();
         headers.append(http::HeaderName::from_static("x-a"), HeaderValue::from_static("1"));
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         let host = HeaderValue::from_static("h");
         request_head(&mut out, &Method::POST, b"/p", &host, &headers, &[], Framing::Empty, Names::Lower);
         assert_eq!(&out[..], b"POST /p HTTP/1.1\r\nhost: h\r\nx-a: 1\r\n\r\n");

@@ -8,6 +8,9 @@ use ostro_engine::Headers;
 use super::head::HeadError;
 use super::names;
 
+/// Fields that most sections have at most, with those that are added on the way.
+const FIELDS_USUAL: usize = 14;
+
 /// Fields of a section.
 #[derive(Debug)]
 pub(super) struct Fields {
@@ -32,7 +35,7 @@ pub(super) struct Has {
 /// # Errors
 /// What is wrong, or that there are more than `most`.
 pub(super) fn read(section: &Bytes, from: usize, most: usize) -> Result<Fields, HeadError> {
-    let mut headers = Headers::with_capacity(24);
+    let mut headers = Headers::with_capacity(FIELDS_USUAL);
     let mut has = Has::default();
     let mut at = from;
     loop {

@@ -10,12 +10,11 @@ use super::http1::{Call, ResponseHead};
 use super::http2;
 use super::raw::Raw;
 use crate::Piece;
-use crate::wire::Wire;
 
 /// What carries a request to an upstream.
 pub(crate) enum Carrier {
     /// An HTTP/1 connection.
-    Http1(Call),
+    Http1(Box<Call>),
     /// A stream of an HTTP/2 connection.
     Http2(http2::Call),
     /// A connection whose bytes are those of a terminated `CONNECT`.
@@ -55,15 +54,6 @@ impl Carrier {
     /// Whether it is HTTP/2.
     pub fn is_http2(&self) -> bool {
         matches!(self, Carrier::Http2(_))
-    }
-
-    /// The connection, if this has it for itself.
-    pub fn wire(&self) -> Option<&Wire> {
-        match self {
-            Carrier::Http1(call) => Some(call.wire()),
-            Carrier::Raw(raw) => Some(raw.wire()),
-            Carrier::Http2(_) => None,
-        }
     }
 
     /// Sends part of the body.

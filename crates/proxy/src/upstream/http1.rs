@@ -1,6 +1,6 @@
 //! One request on an HTTP/1 connection to an upstream, and the response to it.
 
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -53,9 +53,9 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// A connection on which nothing is under way.
-    pub fn new(wire: Wire, terms: Terms) -> Call {
-        Call {
+    /// A connection on which nothing is under way. In a box: it goes from hand to hand, and is large.
+    pub fn new(wire: Wire, terms: Terms) -> Box<Call> {
+        Box::new(Call {
             wire,
             terms,
             method: Method::GET,
@@ -66,19 +66,29 @@ impl Call {
             is_request_done: false,
             is_response_done: false,
             keeps_alive: true,
-        }
+        })
     }
 
-    /// The connection, if another request may follow on it.
-    pub fn into_idle(self) -> Option<Wire> {
+    /// Makes the connection ready for another request; `false` if none may follow on it.
+    pub fn renew(&mut self) -> bool {
         let is_whole = self.is_request_done && self.is_response_done && self.wire.unwritten() == 0;
         let may = is_whole && self.keeps_alive && self.wire.input.is_empty() && !self.wire.is_input_closed();
-        may.then_some(self.wire)
+        self.search = Search::default();
+        self.decoder = None;
+        self.is_request_done = false;
+        self.is_response_done = false;
+        may
     }
 
-    /// The connection.
-    pub fn wire(&self) -> &Wire {
-        &self.wire
+    /// Gives the memory of empty buffers back.
+    pub fn release(&mut self) {
+        self.wire.release();
+    }
+
+    /// Whether the peer has neither closed the connection nor said anything since. Costs no system call as long as it has
+    /// not.
+    pub fn is_quiet(&mut self) -> bool {
+        self.wire.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Writes the request's head. `ends`: it has no body. `asks_tunnel`: bytes follow once it is granted.

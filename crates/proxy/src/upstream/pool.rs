@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use bytes::BytesMut;
 use ostro_engine::balance::HostId;
@@ -56,7 +56,7 @@ pub(crate) struct WorkerCluster {
 
 /// A connection that is kept.
 struct Idle {
-    wire: Wire,
+    call: Box<Call>,
     held: Held,
     since: Instant,
 }
@@ -68,6 +68,8 @@ pub(crate) struct Held {
     opened: Instant,
     requests: u32,
     stats: Local<ClusterStats>,
+    /// The proxy's end.
+    local: Option<SocketAddr>,
 }
 
 /// What a request needs of a connection.
@@ -179,9 +181,8 @@ impl WorkerCluster {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&host.id())?;
         while let Some(mut idle) = pool.pop() {
-            if idle.is_good() {
-                let carrier = Carrier::Http1(Call::new(idle.wire, self.terms()));
-                return Some(Lease { carrier, held: Some(idle.held) });
+            if idle.call.is_quiet() {
+                return Some(Lease { carrier: Carrier::Http1(idle.call), held: Some(idle.held) });
             }
             self.stats.upstream_cx_destroy_remote.inc();
         }
@@ -230,7 +231,7 @@ impl WorkerCluster {
         self.stats.upstream_cx_total.inc();
         self.stats.upstream_cx_active.inc();
         let stats = self.stats.clone();
-        Held { _permit: permit, priority, opened: Instant::now(), requests: 0, stats }
+        Held { _permit: permit, priority, opened: Instant::now(), requests: 0, stats, local: None }
     }
 
     /// What HTTP/2 connections may do.
@@ -279,6 +280,7 @@ impl WorkerCluster {
     async fn open(&self, host: &Arc<Host>, plan: Plan, mut held: Held) -> Result<Lease, UpstreamError> {
         let socket = self.connect(host).await?;
         held.opened = Instant::now();
+        held.local = socket.tcp().local_addr().ok();
         let wire = Wire::new(socket, BytesMut::new());
         let carrier = match plan.is_raw {
             true => Carrier::Raw(Raw::new(wire, self.terms().buffer_bytes)),
@@ -290,14 +292,14 @@ impl WorkerCluster {
         Ok(Lease { carrier, held: Some(held) })
     }
 
-    fn keep(&self, host: &Arc<Host>, mut wire: Wire, held: Held) {
+    fn keep(&self, host: &Arc<Host>, mut call: Box<Call>, held: Held) {
         let http = &self.upstream.cluster.http;
         let is_used_up = http.max_requests_per_connection.is_some_and(|most| held.requests >= most)
             || http.max_connection_duration.is_some_and(|most| held.opened.elapsed() >= most)
             || host.is_gone();
         if is_used_up {
             self.stats.upstream_cx_max_requests.inc();
-            drop(wire);
+            drop(call);
             drop(held);
             return self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
         }
@@ -308,13 +310,13 @@ impl WorkerCluster {
             if own.is_none() || turns >= OWN_TURNS_MAX {
                 self.turns.set(0);
                 // In this order: who waits may connect only once this connection is closed.
-                drop(wire);
+                drop(call);
                 drop(held);
                 return own.into_iter().for_each(Waker::wake);
             }
         }
-        wire.release();
-        let idle = Idle { wire, held, since: Instant::now() };
+        call.release();
+        let idle = Idle { call, held, since: Instant::now() };
         self.pools.borrow_mut().entry(host.id()).or_default().push(idle);
         own.into_iter().for_each(Waker::wake);
     }
@@ -335,18 +337,13 @@ impl WorkerCluster {
                     return false;
                 }
                 let is_wanted = self.upstream.breakers.is_connection_wanted(idle.held.priority);
-                !is_gone && !is_wanted && idle.is_good()
+                // Of the last response parts may have been in use when it was given back.
+                idle.call.release();
+                !is_gone && !is_wanted && idle.call.is_quiet()
             });
             !pool.is_empty()
         });
         has_http2 || !pools.is_empty()
-    }
-}
-
-impl Idle {
-    /// Whether the peer has neither closed the connection nor said anything. Costs no system call as long as it has not.
-    fn is_good(&mut self) -> bool {
-        self.wire.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }
 
@@ -362,7 +359,7 @@ impl Drop for Held {
 impl Lease {
     /// The proxy's end of the connection.
     pub fn local_address(&self) -> Option<SocketAddr> {
-        self.carrier.wire().and_then(|wire| wire.socket().tcp().local_addr().ok())
+        self.held.as_ref()?.local
     }
 
     /// The request is over: the connection is kept, if it may be.
@@ -370,15 +367,13 @@ impl Lease {
         let Lease { carrier, held } = self;
         let Some(mut held) = held else { return };
         held.requests += 1;
-        let wire = match carrier {
-            Carrier::Http1(call) if is_request_sent => call.into_idle(),
-            carrier => {
-                drop(carrier);
-                None
-            }
+        let call = match carrier {
+            Carrier::Http1(mut call) => (is_request_sent && call.renew()).then_some(call),
+            Carrier::Http2(_) | Carrier::Raw(_) => None,
         };
-        match wire {
-            Some(wire) => cluster.keep(host, wire, held),
+        // What is not kept is closed by now: who waits may connect only once it is.
+        match call {
+            Some(call) => cluster.keep(host, call, held),
             None => drop(held),
         }
     }

@@ -27,11 +27,6 @@ impl Raw {
         Raw { wire, buffer_bytes, is_done: false }
     }
 
-    /// The connection.
-    pub fn wire(&self) -> &Wire {
-        &self.wire
-    }
-
     /// Writes bytes.
     pub fn send_data(&mut self, data: Bytes) {
         self.wire.put(data);

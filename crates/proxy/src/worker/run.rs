@@ -96,7 +96,7 @@ impl Handle {
 /// The system gives no thread.
 pub(crate) fn start(index: u32, shared: Arc<Shared>, flush: Duration) -> io::Result<Handle> {
     let (orders, heard) = mpsc::channel(ORDERS_MAX);
-    let body = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let body = move || match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => LocalSet::new().block_on(&runtime, run(index, shared, flush, heard)),
         Err(error) => tracing::error!(%error, "a worker cannot start"),
     };
