@@ -13,6 +13,10 @@ use std::process::Command;
 pub enum Bench {
     /// Time and memory of a local mesh of 100 pods (`bench-local`).
     Local,
+    /// Our L7 proxy and stock Envoy, side by side (`bench-proxy`).
+    Proxy,
+    /// Our L7 proxy under mixed traffic and changing configuration, for half an hour (`bench-soak`).
+    Soak,
     /// Time per change and size of the read index of a large mesh (`bench-translate`).
     Translate,
 }
@@ -67,11 +71,25 @@ pub fn bench(name: Bench, args: &[String]) -> Done {
             ]))?;
             "bench-local"
         }
+        Bench::Proxy => {
+            setup::mesh()?;
+            build_proxy()?;
+            "bench-proxy"
+        }
+        Bench::Soak => {
+            build_proxy()?;
+            "bench-soak"
+        }
         Bench::Translate => "bench-translate",
     };
     let mut command = cargo();
     command.args(["run", "--release", "--package", "ostro-testkit", "--bin", binary, "--"]).args(args);
     run(environment(&mut command, None)?)
+}
+
+/// Our L7 proxy, in the release profile.
+fn build_proxy() -> Done {
+    run(cargo().args(["build", "--release", "--package", "ostro-proxy", "--bins"]))
 }
 
 /// Formatting and lints.
