@@ -33,9 +33,11 @@ pub fn test(args: &[String]) -> Done {
     run(environment(&mut nextest, setup::nextest()?)?)
 }
 
-/// Set-up, build, `ostro SUBCOMMAND`.
+/// Build, `ostro SUBCOMMAND`; set-up before, if an option asks for stock Envoys.
 pub fn ostro(subcommand: &str, args: &[String]) -> Done {
-    setup::mesh()?;
+    if args.iter().any(|arg| arg == "envoy" || arg == "--proxy=envoy") {
+        setup::mesh()?;
+    }
     build_programs()?;
     run(environment(Command::new(program("ostro")).arg(subcommand).args(args), None)?)
 }

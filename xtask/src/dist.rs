@@ -12,8 +12,8 @@ use std::process::Command;
 
 const PROGRAMS: [&str; 2] = ["ostro", "ostro-sample"];
 const ENVOY_NOTE: &str = "\
-Ostro's sidecars are stock Envoys, which this archive does not bring. `ostro doctor` says which version and how to get
-it; OSTRO_ENVOY names the program if it is not in PATH.
+Ostro's proxy is in `ostro`. Stock Envoys can take its place (`ostro up --proxy envoy`); this archive does not bring one.
+`ostro doctor --proxy envoy` says which version and how to get it; OSTRO_ENVOY names the program if it is not in PATH.
 ";
 
 /// Builds, checks that the programs are static, and packs.

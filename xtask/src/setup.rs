@@ -16,7 +16,7 @@ pub fn everything() -> Done {
     Ok(())
 }
 
-/// Installs what a mesh needs, which is Envoy alone; no root, where Python has pip.
+/// Installs what a mesh of stock Envoys needs, which is Envoy alone; no root, where Python has pip.
 pub fn mesh() -> Done {
     system_packages(&[])?;
     tools::ENVOY.install()?;

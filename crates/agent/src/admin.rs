@@ -1,4 +1,16 @@
-//! Envoy's admin interface, as far as the agent asks it.
+//! A proxy's admin interface, as far as it is asked: Envoy's, which ours answers in the same form.
+//!
+//! What a program has to answer to stand here (of everything else nothing is relied on):
+//!
+//! | request | by whom | what of the answer counts |
+//! |---|---|---|
+//! | `GET /ready` | readiness | status 200, once the first configuration is in force |
+//! | `GET /stats?filter=REGEX` | readiness | lines `NAME: VALUE` of `cluster_manager.cds.update_success`, `listener_manager.lds.update_success`, `listener_manager.workers_started` |
+//! | `POST /drain_listeners?graceful&skip_exit` | the end of a pod | connections end after what they are doing; new ones are still taken |
+//! | `GET /stats?format=json&usedonly&histogram_buckets=cumulative&filter=REGEX` | the live view | of each cluster `upstream_rq_completed`, `upstream_rq_5xx`, `upstream_cx_total`, `ssl.handshake`, and the buckets of `upstream_rq_time` |
+//! | `GET /stats/prometheus` | whoever scrapes the pod's port 15090 | as the proxy writes it |
+//!
+//! After SIGTERM it has to end within two seconds, if it was drained before.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,29 +23,29 @@ use tokio::net::TcpStream;
 
 use crate::ADMIN_PORT;
 
-/// Longest answer read from Envoy; the statistics of a large mesh are some MB.
+/// Longest answer read; the statistics of a large mesh are some MB.
 const BODY_BYTES_MAX: usize = 64 << 20;
 /// An admin interface on the loopback that takes longer is not going to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why Envoy did not answer. All of these are Envoy's state and worth another try.
+/// Why a proxy did not answer. All of these are its state and worth another try.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// Nobody listens yet, or no longer.
-    #[error("cannot connect to Envoy's admin interface: {0}")]
+    #[error("cannot connect to the proxy's admin interface: {0}")]
     Connect(#[source] std::io::Error),
     /// The connection broke or the answer made no sense.
-    #[error("Envoy's admin interface failed: {0}")]
+    #[error("the proxy's admin interface failed: {0}")]
     Exchange(#[source] hyper::Error),
     /// The answer was cut off or too long.
-    #[error("the answer of Envoy's admin interface could not be read: {0}")]
+    #[error("the answer of the proxy's admin interface could not be read: {0}")]
     Body(String),
     /// No answer in time.
-    #[error("Envoy's admin interface did not answer within {TIMEOUT:?}")]
+    #[error("the proxy's admin interface did not answer within {TIMEOUT:?}")]
     Timeout,
 }
 
-/// How far a starting Envoy has come.
+/// How far a starting proxy has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ready {
     /// It has its first clusters and listeners, and its workers run.
@@ -70,7 +82,7 @@ impl Admin {
         Ok(read_stats(&String::from_utf8_lossy(&body)))
     }
 
-    /// Asks Envoy to stop taking new connections and to let the open ones end.
+    /// Asks it to let its connections end after what they are doing.
     pub async fn drain(&self) -> Result<(), AdminError> {
         self.call(Method::POST, "/drain_listeners?graceful&skip_exit").await.map(|_| ())
     }

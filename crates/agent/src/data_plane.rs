@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 pub enum DataPlane {
     /// Ostro's own: `ostro proxy`.
+    #[default]
     Ostro,
     /// Stock Envoy.
-    #[default]
     Envoy,
 }
 

@@ -4,7 +4,7 @@
 //! task of the mesh's place: what it accepts came from the host, what it opens is in the mesh.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub type Backends = Vec<(Ipv4Addr, u16)>;
 pub type Targets = watch::Receiver<Backends>;
 
 /// Listens on `host` (port 0: one that is free) and forwards to `targets` for as long as `mesh` lives.
-/// Returns the address.
+/// Returns an address at which it is reached from the host.
 pub fn expose(mesh: &Place, host: SocketAddr, targets: Targets) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(host)?;
     listener.set_nonblocking(true)?;
@@ -37,7 +37,18 @@ pub fn expose(mesh: &Place, host: SocketAddr, targets: Targets) -> io::Result<So
             Err(error) => tracing::error!(%error, %address, "cannot listen"),
         }
     });
-    Ok(address)
+    Ok(at_home(address))
+}
+
+/// What listens on every address is reached on the loopback; from another machine (or through a container's published
+/// port) by whatever address that knows.
+fn at_home(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 async fn forward_all(listener: tokio::net::TcpListener, targets: Targets) {
@@ -73,4 +84,17 @@ async fn forward(mut client: TcpStream, target: (Ipv4Addr, u16)) -> io::Result<(
     server.set_nodelay(true)?;
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_listens_everywhere_is_reached_on_the_loopback() {
+        let home = |text: &str| at_home(text.parse().unwrap()).to_string();
+        assert_eq!(home("0.0.0.0:8080"), "127.0.0.1:8080");
+        assert_eq!(home("[::]:8080"), "[::1]:8080");
+        assert_eq!(home("192.0.2.1:80"), "192.0.2.1:80");
+    }
 }

@@ -232,9 +232,13 @@ impl Control {
         self.drain_chains(changes.gone);
     }
 
-    /// Listeners with the addresses that they are bound to.
-    pub fn bound(&self) -> impl Iterator<Item = (&str, &[SocketAddr])> {
-        self.bound.iter().map(|(name, bound)| (name.as_str(), &bound.actual[..]))
+    /// Listeners with the addresses that they are bound to; one that binds none, with those that it answers for.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, &[SocketAddr])> {
+        let addresses = |name: &str| self.bound.get(name).map(|bound| &bound.actual[..]);
+        self.listeners.all().map(move |live| {
+            let engine = &live.engine;
+            (engine.name.as_str(), addresses(&engine.name).unwrap_or(&engine.addresses))
+        })
     }
 
     /// Lets connections end after what they are doing; and listeners stop accepting, if so.

@@ -39,7 +39,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the admin interface wants of the control side.
 enum Order {
     Drain(Drain),
-    Bound(SyncSender<Vec<ListenerStatus>>),
+    Listeners(SyncSender<Vec<ListenerStatus>>),
     Quit,
 }
 
@@ -145,7 +145,7 @@ impl Subject for Proxy {
 
     fn listeners(&self, tell: &mut dyn FnMut(&ListenerStatus)) {
         let (answer, answered) = sync_channel(1);
-        self.order(Order::Bound(answer));
+        self.order(Order::Listeners(answer));
         if let Ok(mut listeners) = answered.recv_timeout(ANSWER_TIMEOUT) {
             listeners.sort_by(|a, b| a.name.cmp(&b.name));
             listeners.iter().for_each(tell);
@@ -238,10 +238,10 @@ impl Orders {
         while let Some(order) = self.0.recv().await {
             match order {
                 Order::Quit => return,
-                Order::Bound(answer) => {
+                Order::Listeners(answer) => {
                     let control = control.borrow();
                     let bound =
-                        control.bound().filter_map(|(name, addresses)| listener_status(name, addresses));
+                        control.addresses().filter_map(|(name, addresses)| listener_status(name, addresses));
                     // Who asked may have given up.
                     let _ = answer.try_send(bound.collect());
                 }

@@ -28,6 +28,11 @@ impl FromStr for Mix {
 }
 
 impl Mix {
+    /// Some are ours.
+    pub fn has_ours(self) -> bool {
+        self != Mix::All(DataPlane::Envoy)
+    }
+
     /// Of pods that ask for nothing.
     pub fn usual(self) -> DataPlane {
         match self {

@@ -154,7 +154,7 @@ impl Running {
             }
         }
         let complaints = crate::envoy_log::complaints_below(&self.state().join("pods"));
-        assert!(complaints.is_empty(), "Envoy complained:\n{}", complaints.join("\n"));
+        assert!(complaints.is_empty(), "proxies complained:\n{}", complaints.join("\n"));
     }
 
     /// Ends the mesh, after [`assert_content`](Self::assert_content).

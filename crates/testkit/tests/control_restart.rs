@@ -1,4 +1,4 @@
-//! The control plane is killed ten times under load, and nobody notices; what comes back sends what changed.
+//! The control plane is killed again and again under load, and nobody notices; what comes back sends what changed.
 //!
 //! The load is open: a request is due every half millisecond from the first to the last, whatever happens, and none
 //! is left out. A machine that is slower than that answers them later, as quickly as it can: the rate that was carried,
@@ -22,8 +22,14 @@ const RATE: u32 = 2_000;
 /// Kept-alive connections to the gateway; as many requests may be under way.
 const CONNECTIONS: usize = 64;
 
-/// How long the control plane stays away, in milliseconds.
+/// How long the control plane stays away, in milliseconds, from proxies of ours.
 const AWAY_MS: [u64; 10] = [100, 200, 400, 700, 1_000, 1_500, 2_500, 4_000, 8_000, 30_000];
+/// And from stock Envoys.
+const AWAY_FROM_ENVOY_MS: [u64; 5] = [100, 400, 1_500, 4_000, 8_000];
+/// The turn in which a service goes while nobody looks.
+const GOES: usize = 2;
+/// The turn in which what is invalid on disk changes nothing.
+const INVALID: usize = 3;
 
 /// Nineteen echo servers and the ingress gateway: twenty proxies, and two services that nobody calls.
 fn config() -> String {
@@ -174,12 +180,22 @@ fn kill(hold: &Path, pid: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_control_plane_costs_no_request_and_sends_what_changed() {
+    killed(DataPlane::Ostro, &AWAY_MS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_control_plane_costs_no_request_and_sends_what_changed_to_envoys() {
+    killed(DataPlane::Envoy, &AWAY_FROM_ENVOY_MS).await;
+}
+
+/// Kills the control plane of a mesh with these proxies; it stays away for so long each time.
+async fn killed(proxies: DataPlane, away_ms: &[u64]) {
     let scratch = tempfile::tempdir().unwrap();
     let hold = scratch.path().join("hold");
     let pid = scratch.path().join("pid");
     let files = [("mesh.yaml", config()), ("doomed.yaml", DOOMED.to_string())];
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let running = Running::start_with(&files, &[], (wrapper(scratch.path()), DataPlane::Envoy)).await;
+    let running = Running::start_with(&files, &[], (wrapper(scratch.path()), proxies)).await;
     reconnected(&running).await;
     let full = full_state(&running).await;
     assert!(full > 100_000, "full state is {full} bytes");
@@ -190,14 +206,12 @@ async fn a_killed_control_plane_costs_no_request_and_sends_what_changed() {
     let load = start_load(&running).await;
     load.more(u64::from(RATE)).await;
     let (mut due_away, mut done_away) = (0, 0);
-    for (turn, away) in AWAY_MS.into_iter().enumerate() {
+    for (turn, away) in away_ms.iter().copied().enumerate() {
         kill(&hold, &pid);
         let (due, done, killed) = (load.due(), load.done(), Instant::now());
         match turn {
-            // A service goes while nobody looks.
-            3 => running.remove("doomed.yaml"),
-            // What is invalid on disk changes nothing.
-            5 => running.write("mesh.yaml", &config().replace("number: 8080", "number: many")),
+            GOES => running.remove("doomed.yaml"),
+            INVALID => running.write("mesh.yaml", &config().replace("number: 8080", "number: many")),
             _ => {}
         }
         // The time away is what is tested here, not a wait for something.

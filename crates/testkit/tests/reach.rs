@@ -19,11 +19,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ostro_agent::DataPlane;
 use ostro_local::logs;
 use ostro_local::status::PodStatus;
 use ostro_testkit::call::{Said, Seen, Speaks, call};
 use ostro_testkit::ordinary::Ordinary;
-use ostro_testkit::running::{LOOK, Running};
+use ostro_testkit::running::{LOOK, Running, program};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
@@ -39,22 +40,36 @@ const UDP_PORT: u16 = 5353;
 const PROXY: &str = "PROXY";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everybody_is_reached_as_the_table_says() {
-    through("envoy").await;
+async fn everybody_is_reached_through_ours() {
+    through(DataPlane::Ostro).await;
 }
 
-/// The same in the sandbox of an ordinary user, where proxies are known by a mark and the user is the only one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_is_reached_through_envoy() {
+    through(DataPlane::Envoy).await;
+}
+
 #[test]
-fn everybody_is_reached_as_the_table_says_as_an_ordinary_user() {
+fn everybody_is_reached_through_ours_as_an_ordinary_user() {
+    as_an_ordinary_user("everybody_is_reached_through_ours");
+}
+
+#[test]
+fn everybody_is_reached_through_envoy_as_an_ordinary_user() {
+    as_an_ordinary_user("everybody_is_reached_through_envoy");
+}
+
+/// A test in the sandbox of an ordinary user, where proxies are known by a mark and the user is the only one.
+fn as_an_ordinary_user(test: &str) {
     let user = Ordinary::new();
-    let output = user.test("everybody_is_reached_as_the_table_says").output().unwrap();
+    let output = user.test(test).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("1 passed"), "{said}{complaints}");
 }
 
-/// Tries every case with this proxy, as `ostro.dev/proxy` names it, beside whoever has one.
-async fn through(proxy: &'static str) {
+/// Tries every case with this proxy beside whoever has one, and as the gateway.
+async fn through(proxy: DataPlane) {
     assert!(TABLE.len() >= 40);
     let resolv_conf = tempfile::NamedTempFile::new().unwrap();
     let host = Arc::new(outside::host(resolv_conf.path()).await);
@@ -78,9 +93,10 @@ async fn heard_of_the_database(running: &Running) {
 }
 
 /// What is wrong, case by case.
-async fn try_all(proxy: &'static str) -> Vec<String> {
-    let yaml = include_str!("reach/mesh.yaml").replace(PROXY, proxy);
-    let running = Arc::new(Running::start(&[("mesh.yaml", &yaml)], &[]).await);
+async fn try_all(proxy: DataPlane) -> Vec<String> {
+    let yaml = include_str!("reach/mesh.yaml").replace(PROXY, proxy.as_str());
+    let running = Running::start_with(&[("mesh.yaml", &yaml)], &[], (program("ostro"), proxy)).await;
+    let running = Arc::new(running);
     running.pod("web").run(answer_udp()).await.unwrap();
     heard_of_the_database(&running).await;
     let mut cases = JoinSet::new();

@@ -6,17 +6,31 @@ use std::fs;
 
 use ostro_testkit::census;
 use ostro_testkit::ordinary::Ordinary;
+use ostro_testkit::running::program;
 
 #[test]
 fn the_demo_holds_for_an_ordinary_user_and_leaves_nothing() {
+    // No Envoy anywhere.
+    let user = Ordinary::with(&[program("ostro"), program("ostro-sample")]);
+    holds(&user, &[]);
+}
+
+#[test]
+fn the_demo_holds_for_an_ordinary_user_with_envoy() {
     let user = Ordinary::new();
+    let envoy = user.path("envoy").to_string_lossy().into_owned();
+    holds(&user, &["--proxy", "envoy", "--envoy", &envoy]);
+}
+
+/// Every step holds, and nothing is left.
+fn holds(user: &Ordinary, more: &[&str]) {
     let word = user.dir().file_name().unwrap().to_string_lossy().into_owned();
     let before = census::Host::look(user.dir());
 
     let output = user
         .command("ostro")
-        .args(["demo", "--check", "--envoy"])
-        .arg(user.path("envoy"))
+        .args(["demo", "--check"])
+        .args(more)
         .env(census::VARIABLE, &word)
         .output()
         .unwrap();

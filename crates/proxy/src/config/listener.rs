@@ -154,6 +154,11 @@ impl LiveListeners {
         self.by_name.remove(name);
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<LiveListener>> {
+        self.by_name.values()
+    }
+
     /// A listener.
     pub fn get(&self, name: &str) -> Option<&Arc<LiveListener>> {
         self.by_name.get(name)

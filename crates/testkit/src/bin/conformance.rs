@@ -9,6 +9,8 @@ use ostro_testkit::mix::Mix;
 
 /// Cases that need something that is not built yet.
 const LATER: &str = include_str!("../../conformance-later.txt");
+/// The same of our own proxy, beside those.
+const LATER_OF_OURS: &str = include_str!("../../conformance-later-ours.txt");
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -33,7 +35,8 @@ fn main() -> ExitCode {
     if folders.is_empty() {
         folders = FOLDERS.map(str::to_owned).to_vec();
     }
-    let later = match Later::parse(LATER) {
+    let of_ours = if mix.has_ours() { LATER_OF_OURS } else { "" };
+    let later = match Later::parse(&format!("{LATER}{of_ours}")) {
         Ok(later) => later,
         Err(error) => {
             eprintln!("conformance-later.txt: {error}");

@@ -20,7 +20,9 @@ use serde_json::Value;
 use crate::load::{Answer, Load, Plan, Report};
 use crate::mix::Mix;
 use crate::running::{Running, program};
-use table::{BASE, Expect, MANIFESTS, NEEDS_LATER, ROWS, Row, Share, WAYS_IN, WayIn, Who};
+use table::{
+    BASE, Expect, MANIFESTS, NEEDS_LATER, NEEDS_LATER_OF_OURS, ROWS, Row, Share, WAYS_IN, WayIn, Who,
+};
 
 /// What is promised.
 const EFFECT_MAX: Duration = Duration::from_secs(1);
@@ -57,7 +59,8 @@ pub async fn run(dir: &Path, mix: Mix) -> Result<Vec<LiveCase>, String> {
     for way_in in WAYS_IN {
         cases.push(case(way_in.file, bench.way_in(way_in).await?));
     }
-    for row in ROWS {
+    let waits: BTreeSet<String> = later(mix).map(|(file, _)| file).collect();
+    for row in ROWS.iter().filter(|row| !waits.contains(row.file)) {
         cases.push(case(row.file, bench.row(row).await?));
     }
     cases.extend(bench.forgotten()?);
@@ -67,8 +70,9 @@ pub async fn run(dir: &Path, mix: Mix) -> Result<Vec<LiveCase>, String> {
 }
 
 /// Files that are not run, and why.
-pub fn later() -> impl Iterator<Item = (String, &'static str)> {
-    NEEDS_LATER.iter().map(|(file, why)| ((*file).to_owned(), *why))
+pub fn later(mix: Mix) -> impl Iterator<Item = (String, &'static str)> {
+    let of_ours = NEEDS_LATER_OF_OURS.iter().filter(move |_| mix.has_ours());
+    NEEDS_LATER.iter().chain(of_ours).map(|(file, why)| ((*file).to_owned(), *why))
 }
 
 fn case(path: &str, wrong: Vec<String>) -> LiveCase {

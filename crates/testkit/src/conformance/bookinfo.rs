@@ -26,7 +26,7 @@ fn live(dir: &Path, mix: Mix) -> Result<Vec<Case>, String> {
         name: name(&case.name),
         verdict: if case.wrong.is_empty() { Verdict::Passed } else { Verdict::Failed(case.wrong) },
     });
-    let later = bookinfo::later()
+    let later = bookinfo::later(mix)
         .map(|(path, why)| Case { name: name(&path), verdict: Verdict::NotRead(why.into()) });
     Ok(run.chain(later).collect())
 }

@@ -119,8 +119,12 @@ pub(super) fn select(addresses: &[IpAddr], family: Family) -> Vec<IpAddr> {
     }
 }
 
-/// An address, on a certain interface if it says so by number.
+/// An address, on a certain interface if it says so by number; or, which the C library does not take and c-ares does, an
+/// address with a port: `10.96.0.10:15053`, `[fd00::1]:15053`.
 fn server(text: &str) -> Option<SocketAddr> {
+    if let Ok(with_port) = text.parse() {
+        return Some(with_port);
+    }
     let Some((address, zone)) = text.split_once('%') else {
         return Some(SocketAddr::new(text.parse().ok()?, PORT));
     };
@@ -155,12 +159,12 @@ mod tests {
     #[test]
     fn a_pod_s_files() {
         let config = Config::from_files(
-            "# made by kubelet\nnameserver 10.96.0.10\nnameserver fe80::1%7\nnonsense\nnameserver x\n\
+            "# made by kubelet\nnameserver 10.96.0.10:5353\nnameserver fe80::1%7\nnonsense\nnameserver x\n\
              search a.svc.cluster.local. svc.cluster.local\noptions ndots:5 timeout:2 attempts:9 edns0\n",
             "127.0.0.1 localhost # me\n10.0.0.9\tWeb web.a.svc. # \n::1 web\nbad line\n",
         );
         let servers: Vec<String> = config.servers.iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["10.96.0.10:53", "[fe80::1%7]:53"]);
+        assert_eq!(servers, ["10.96.0.10:5353", "[fe80::1%7]:53"]);
         assert_eq!((config.ndots, config.timeout, config.attempts), (5, Duration::from_secs(2), 5));
         assert_eq!(
             config.candidates("Web.a"),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ostro_agent::{DataPlane, NoSuchDataPlane};
 use ostro_testkit::envoy;
 
 /// From the command line.
@@ -18,6 +19,8 @@ pub struct Options {
     pub programs: PathBuf,
     /// Root brings the mesh up, and not an ordinary user.
     pub as_root: bool,
+    /// What its proxies are.
+    pub proxy: DataPlane,
 }
 
 impl Options {
@@ -29,6 +32,7 @@ impl Options {
             json: None,
             programs: envoy::workspace().join("target/release"),
             as_root: false,
+            proxy: DataPlane::default(),
         };
         while let Some(name) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{name} wants a value"));
@@ -43,10 +47,14 @@ impl Options {
                 "--json" => options.json = Some(value()?.into()),
                 "--programs" => options.programs = value()?.into(),
                 "--as-root" => options.as_root = true,
+                "--proxy" => {
+                    let proxy = value()?.parse();
+                    options.proxy = proxy.map_err(|error: NoSuchDataPlane| error.to_string())?;
+                }
                 other => {
                     return Err(format!(
                         "{other}: there are --pods, --services, --rounds, each with a number, --json FILE, \
-                         --programs DIR, and --as-root"
+                         --programs DIR, --proxy ostro|envoy, and --as-root"
                     ));
                 }
             }

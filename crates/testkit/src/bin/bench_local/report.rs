@@ -40,6 +40,7 @@ impl Report {
             ("kernel", fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim().to_owned()),
             ("ostro", format!("{} of {built}", version("ostro"))),
             ("envoy", version("envoy")),
+            ("proxies", options.proxy.to_string()),
         ];
         let user = if options.as_root { "root" } else { "an ordinary user" };
         Report { pods: options.pods, services: options.services, user, machine, rounds: Vec::new() }
@@ -47,7 +48,7 @@ impl Report {
 
     pub fn head(&self) -> String {
         let mut text = format!(
-            "{} pods of {} services, each with a stock Envoy, and the ingress gateway; as {}\n",
+            "{} pods of {} services, each with a proxy, and the ingress gateway; as {}\n",
             self.pods, self.services, self.user
         );
         for (what, is) in &self.machine {

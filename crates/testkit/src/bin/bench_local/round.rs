@@ -9,6 +9,7 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
+use ostro_agent::DataPlane;
 use ostro_testkit::footprint::{Footprint, by_program};
 use ostro_testkit::ordinary::Ordinary;
 use ostro_testkit::{census, envoy, load};
@@ -45,6 +46,7 @@ pub struct Round {
 pub struct Site {
     user: Ordinary,
     as_root: bool,
+    proxy: DataPlane,
 }
 
 impl Site {
@@ -52,7 +54,7 @@ impl Site {
         let program = |name: &str| options.programs.join(name);
         let user = Ordinary::with(&[program("ostro"), program("ostro-sample"), envoy::binary()]);
         fs::write(user.path("mesh.yaml"), options.yaml()).unwrap();
-        Site { user, as_root: options.as_root }
+        Site { user, as_root: options.as_root, proxy: options.proxy }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -66,7 +68,7 @@ impl Site {
         }
         command
             .args(["up", "--plain", "--name", name, "--ingress", "127.0.0.1:0", "--expose", "0:s0.bench:80"])
-            .args(["--control-http", "127.0.0.1:0", "--envoy"])
+            .args(["--control-http", "127.0.0.1:0", "--proxy", self.proxy.as_str(), "--envoy"])
             .arg(self.path("envoy"))
             .arg("-f")
             .arg(self.path("mesh.yaml"))
