@@ -199,8 +199,14 @@ mod tests {
 
     fn info() -> StreamInfo {
         let at = "10.0.0.1:80".parse().unwrap();
-        let connection =
-            ConnectionInfo { id: 1, local: at, remote: at, direct_remote: at, server_name: None };
+        let connection = ConnectionInfo {
+            id: 1,
+            local: at,
+            remote: at,
+            direct_remote: at,
+            server_name: None,
+            is_restored: false,
+        };
         StreamInfo::new(Arc::new(connection), Duration::ZERO, None)
     }
 

@@ -47,6 +47,15 @@ pub struct ConnectionInfo {
     pub direct_remote: SocketAddr,
     /// Server name of the ClientHello, if there was one.
     pub server_name: Option<Box<str>>,
+    /// Is `local` where the client was going before something redirected it, as far as the listener looks?
+    pub is_restored: bool,
+}
+
+impl ConnectionInfo {
+    /// Where the client was going before something redirected it.
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        self.is_restored.then_some(self.local)
+    }
 }
 
 /// What is known of a stream.

@@ -7,18 +7,18 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ostro_engine::balance::{NothingResolved, Resolved};
 use ostro_engine::cluster::Assignment;
-use ostro_engine::istio::ClusterFacts;
 use ostro_engine::{Cluster, Direction, Discovery, Listener, RouteTable, SocketSettings, Upstream};
 use ostro_transport::ListenError;
 use ostro_transport::dns::{Resolve, Resolver};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::checks::{Checking, Checks};
 use crate::config::{
     LiveChain, LiveCluster, LiveListener, LiveListeners, RouteSlot, RouteSlots, Shared, listen_options,
 };
@@ -38,7 +38,11 @@ pub(crate) struct Control {
     slots: RouteSlots,
     routes: HashMap<String, Arc<RouteSlot>>,
     bound: HashMap<String, Bound>,
+    /// Of listeners that are bound, and of those that are about to be.
+    claims: Vec<Weak<Claim>>,
     resolving: HashMap<Arc<str>, AbortHandle>,
+    checking: Checking,
+    checks: HashMap<Arc<str>, Checks>,
     resolver: Resolver,
     drain_time: Duration,
     /// Since when all connections are being drained.
@@ -51,18 +55,47 @@ pub(crate) struct Control {
 struct Changes {
     has_listeners: bool,
     closed: Vec<String>,
-    opened: Vec<(String, Sockets)>,
+    opened: Vec<(String, Vec<Vec<std::net::TcpListener>>)>,
     gone: Vec<Arc<LiveChain>>,
 }
 
-/// Sockets of a listener: for each address, one for each worker.
-pub(crate) type Sockets = Vec<Vec<std::net::TcpListener>>;
+/// Sockets of a listener: for each address, one for each worker. Its addresses are taken as long as this is kept.
+pub(crate) struct Sockets {
+    groups: Vec<Vec<std::net::TcpListener>>,
+    claim: Arc<Claim>,
+}
+
+/// Addresses that a listener has taken.
+struct Claim {
+    listener: String,
+    addresses: Vec<SocketAddr>,
+}
 
 /// What a listener is bound to.
 struct Bound {
-    asked: Vec<SocketAddr>,
     settings: SocketSettings,
     actual: Vec<SocketAddr>,
+    claim: Arc<Claim>,
+}
+
+/// Why a listener gets no sockets.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    /// Another listener is there already. Whoever configured both is at fault.
+    #[error(
+        "error adding listener: '{listener}' has duplicate address '{address}' as existing listener '{other}'"
+    )]
+    Duplicate {
+        /// The one that comes second.
+        listener: String,
+        /// Where both would listen.
+        address: SocketAddr,
+        /// The one that is there.
+        other: String,
+    },
+    /// The system refuses.
+    #[error(transparent)]
+    System(#[from] ListenError),
 }
 
 impl Control {
@@ -74,12 +107,15 @@ impl Control {
         drain_time: Duration,
     ) -> Control {
         Control {
+            checking: Checking::new(Arc::clone(&shared)),
+            checks: HashMap::new(),
             shared,
             workers,
             listeners: LiveListeners::default(),
             slots: RouteSlots::default(),
             routes: HashMap::new(),
             bound: HashMap::new(),
+            claims: Vec::new(),
             resolving: HashMap::new(),
             resolver,
             drain_time,
@@ -97,17 +133,16 @@ impl Control {
             Some(before) => Upstream::replacing(Arc::clone(&cluster), &before.upstream, now),
             None => Upstream::new(Arc::clone(&cluster)),
         };
-        let upstream = Arc::new(upstream);
-        let inline = cluster.assignment.as_deref().filter(|_| cluster.discovery == Discovery::Static);
-        if let Some(endpoints) = endpoints.or(inline) {
-            upstream.set_endpoints(endpoints, &NothingResolved, now);
-        }
         let stats = self.shared.stats.cluster(&cluster.stat_name);
         let bind = self.shared.bind.overridden_by(cluster.bind.as_ref());
         let exchange = cluster.exchange.as_ref().map(|_| self.shared.stats.metadata_exchange());
-        let facts = ClusterFacts::of(&cluster);
-        let number = self.shared.identity.number();
-        let live = Arc::new(LiveCluster { upstream, stats, bind, exchange, facts, number });
+        let live =
+            Arc::new(LiveCluster::new(upstream, stats, bind, exchange, self.shared.identity.number()));
+        let inline = cluster.assignment.as_deref().filter(|_| cluster.discovery == Discovery::Static);
+        if let Some(endpoints) = endpoints.or(inline) {
+            live.set_endpoints(endpoints, &NothingResolved, now);
+        }
+        self.check_health(&live);
         if let Some(task) = self.resolving.remove(&name) {
             task.abort();
         }
@@ -118,17 +153,22 @@ impl Control {
         self.shared.clusters.put(live);
     }
 
+    /// Hosts of the cluster are asked for their health from now on, if they are to be; those that were go on.
+    fn check_health(&mut self, live: &Arc<LiveCluster>) {
+        let name = &live.upstream.cluster.name;
+        if live.upstream.cluster.health_checks.is_empty() {
+            self.checks.remove(name);
+        } else if let Some(checks) = self.checks.get(name) {
+            checks.replace(Arc::clone(live));
+        } else {
+            self.checks.insert(Arc::clone(name), self.checking.start(Arc::clone(live)));
+        }
+    }
+
     /// Gives a cluster that is in force its endpoints.
     pub fn set_endpoints(&self, cluster: &str, endpoints: &Assignment) {
         if let Some(live) = self.shared.clusters.get(cluster) {
-            let now = self.shared.clock().monotonic();
-            let membership = live.upstream.set_endpoints(endpoints, &NothingResolved, now);
-            tracing::debug!(
-                cluster,
-                added = membership.added.len(),
-                removed = membership.removed.len(),
-                "endpoints"
-            );
+            live.set_endpoints(endpoints, &NothingResolved, self.shared.clock().monotonic());
         }
     }
 
@@ -137,6 +177,7 @@ impl Control {
         if let Some(task) = self.resolving.remove(name) {
             task.abort();
         }
+        self.checks.remove(name);
         self.shared.clusters.remove(name);
     }
 
@@ -159,16 +200,39 @@ impl Control {
     /// none.
     ///
     /// # Errors
-    /// A socket cannot be had.
-    pub fn bind(&self, listener: &Listener) -> Result<Option<Sockets>, ListenError> {
+    /// A socket cannot be had, or another listener has it.
+    pub fn bind(&mut self, listener: &Listener) -> Result<Option<Sockets>, BindError> {
         let keeps = self.bound.get(&listener.name).is_some_and(|bound| bound.serves(listener));
         if keeps || !listener.binds {
             return Ok(None);
         }
+        self.check_free(listener)?;
         let options = listen_options(&listener.socket);
         let count = NonZeroUsize::new(self.workers.len()).unwrap_or(NonZeroUsize::MIN);
         let group = |at: &SocketAddr| ostro_transport::listen_shared(*at, &options, count);
-        listener.addresses.iter().map(group).collect::<Result<_, _>>().map(Some)
+        let groups = listener.addresses.iter().map(group).collect::<Result<_, _>>()?;
+        let (listener, addresses) = (listener.name.clone(), listener.addresses.clone());
+        let claim = Arc::new(Claim { listener, addresses });
+        self.claims.push(Arc::downgrade(&claim));
+        Ok(Some(Sockets { groups, claim }))
+    }
+
+    /// Two listeners of one address would share its connections: with `SO_REUSEPORT` the system lets them.
+    fn check_free(&mut self, listener: &Listener) -> Result<(), BindError> {
+        self.claims.retain(|claim| claim.strong_count() > 0);
+        let others =
+            self.claims.iter().filter_map(Weak::upgrade).filter(|claim| claim.listener != listener.name);
+        for claim in others {
+            let mut fixed = listener.addresses.iter().filter(|address| address.port() != 0);
+            if let Some(address) = fixed.find(|address| claim.addresses.contains(address)) {
+                return Err(BindError::Duplicate {
+                    listener: listener.name.clone(),
+                    address: *address,
+                    other: claim.listener.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Puts a listener in force, from [`commit`](Self::commit) on. `fingerprints`: of its filter chains; `sockets`: what
@@ -193,11 +257,10 @@ impl Control {
         if !keeps && self.bound.remove(&name).is_some() {
             self.changes.closed.push(name.clone());
         }
-        if let Some(sockets) = sockets {
-            let actual = sockets.iter().filter_map(|group| group.first()?.local_addr().ok()).collect();
-            let asked = listener.addresses.clone();
-            self.bound.insert(name.clone(), Bound { asked, settings: listener.socket.clone(), actual });
-            self.changes.opened.push((name, sockets));
+        if let Some(Sockets { groups, claim }) = sockets {
+            let actual = groups.iter().filter_map(|group| group.first()?.local_addr().ok()).collect();
+            self.bound.insert(name.clone(), Bound { settings: listener.socket.clone(), actual, claim });
+            self.changes.opened.push((name, groups));
         }
     }
 
@@ -298,7 +361,7 @@ impl Control {
 
 impl Bound {
     fn serves(&self, listener: &Listener) -> bool {
-        listener.binds && self.asked == listener.addresses && self.settings == listener.socket
+        listener.binds && self.claim.addresses == listener.addresses && self.settings == listener.socket
     }
 }
 
@@ -335,28 +398,33 @@ impl Resolving {
         let Some(assignment) = self.cluster.upstream.cluster.assignment.clone() else { return };
         let mut failures = 0_u32;
         loop {
-            let has_failed = self.look_up(&assignment).await;
+            let (has_failed, ttl) = self.look_up(&assignment).await;
             let now = self.shared.clock().monotonic();
-            self.cluster.upstream.set_endpoints(&assignment, &self.known, now);
+            self.cluster.set_endpoints(&assignment, &self.known, now);
             let dns = &self.cluster.upstream.cluster.dns;
             failures = if has_failed { failures.saturating_add(1) } else { 0 };
             let pause = match (has_failed, dns.failure_refresh) {
+                (false, _) if dns.respects_ttl => {
+                    ttl.unwrap_or(dns.refresh).max(dns.min_refresh).max(REFRESH_MIN)
+                }
                 (false, _) => dns.refresh.max(REFRESH_MIN),
                 (true, None) => FAILURE_REFRESH,
                 (true, Some((base, most))) => base.saturating_mul(1 << failures.min(16)).min(most),
             };
-            tokio::time::sleep(pause).await;
+            let jitter = dns.jitter.mul_f64(fastrand::f64());
+            tokio::time::sleep(pause.saturating_add(jitter)).await;
         }
     }
 
-    /// Whether a name could not be looked up; what was known of it stays.
-    async fn look_up(&mut self, assignment: &Assignment) -> bool {
-        let mut has_failed = false;
+    /// Whether a name could not be looked up, and how long what was found holds; what was known of others stays.
+    async fn look_up(&mut self, assignment: &Assignment) -> (bool, Option<Duration>) {
+        let (mut has_failed, mut ttl) = (false, None::<Duration>);
         let names: Vec<String> = assignment.names().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             let family = crate::config::family(self.cluster.upstream.cluster.dns.family);
             match self.resolver.lookup(&name, family).await {
                 Ok(answer) => {
+                    ttl = Some(ttl.map_or(answer.ttl, |least| least.min(answer.ttl)));
                     self.known.0.insert(name, answer.addresses.to_vec());
                 }
                 Err(error) if error.is_answer() => {
@@ -368,6 +436,6 @@ impl Resolving {
                 }
             }
         }
-        has_failed
+        (has_failed, ttl)
     }
 }

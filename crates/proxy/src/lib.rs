@@ -15,6 +15,7 @@
 mod access_log;
 mod admin;
 mod body;
+mod checks;
 mod config;
 mod configuration;
 mod control;
@@ -32,6 +33,7 @@ mod subject;
 mod timers;
 mod unsupported;
 mod upstream;
+mod waiting;
 mod wire;
 mod worker;
 

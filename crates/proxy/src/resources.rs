@@ -19,6 +19,7 @@ use ostro_xds_client::{Accepted, Consumer, Kind, Need, Offered, PathSource, Phas
 use prost::Message;
 
 use crate::control::{Control, Sockets};
+use crate::unsupported;
 
 /// A resource that waits to be put in force.
 pub(crate) enum Compiled {
@@ -27,9 +28,15 @@ pub(crate) enum Compiled {
     /// Endpoints.
     Endpoints(Arc<Assignment>),
     /// A listener, the content of its chains, and sockets that it needs.
-    Listener(Arc<Listener>, Vec<u64>, Option<Sockets>),
+    Listener(Box<CompiledListener>, Option<Sockets>),
     /// Routes.
     Routes(Arc<RouteTable>),
+}
+
+/// A listener, and the content of its chains.
+pub(crate) struct CompiledListener {
+    listener: Arc<Listener>,
+    fingerprints: Vec<u64>,
 }
 
 /// Puts resources in force.
@@ -77,15 +84,27 @@ impl Consumer for Resources {
         let bytes = &offered.bytes[..];
         let plain = |compiled| Ok(Accepted { compiled, needs: Vec::new() });
         match offered.kind {
-            kind if kind == Kind::CLUSTER => cluster(decode(bytes)?),
-            kind if kind == Kind::LISTENER => listener(decode(bytes)?, &self.control.borrow()),
+            kind if kind == Kind::CLUSTER => {
+                let (cluster, needs) = cluster(decode(bytes)?)?;
+                Ok(Accepted { compiled: Compiled::Cluster(cluster), needs })
+            }
+            kind if kind == Kind::LISTENER => {
+                let (compiled, needs) = listener(decode(bytes)?)?;
+                let sockets = self.control.borrow_mut().bind(&compiled.listener);
+                let sockets = sockets.map_err(|error| error.to_string())?;
+                Ok(Accepted { compiled: Compiled::Listener(Box::new(compiled), sockets), needs })
+            }
             kind if kind == Kind::ENDPOINT => {
                 let assignment = Assignment::compile_eds(decode::<ClusterLoadAssignment>(bytes)?);
-                plain(Compiled::Endpoints(Arc::new(assignment.map_err(|refusal| refusal.to_string())?)))
+                let assignment = assignment.map_err(|refusal| refusal.to_string())?;
+                unsupported::endpoints(&assignment).map_err(|refusal| refusal.to_string())?;
+                plain(Compiled::Endpoints(Arc::new(assignment)))
             }
             kind if kind == Kind::ROUTE => {
                 let table = RouteTable::compile(decode::<RouteConfiguration>(bytes)?);
-                plain(Compiled::Routes(Arc::new(table.map_err(|refusal| refusal.to_string())?)))
+                let table = table.map_err(|refusal| refusal.to_string())?;
+                unsupported::routes(&table).map_err(|refusal| refusal.to_string())?;
+                plain(Compiled::Routes(Arc::new(table)))
             }
             other => Err(format!("not supported: {}", other.url())),
         }
@@ -100,7 +119,8 @@ impl Consumer for Resources {
                 }
                 self.endpoints.insert(Arc::clone(name), endpoints);
             }
-            Compiled::Listener(listener, fingerprints, sockets) => {
+            Compiled::Listener(compiled, sockets) => {
+                let CompiledListener { listener, fingerprints } = *compiled;
                 self.control.borrow_mut().put_listener(listener, &fingerprints, sockets);
             }
             Compiled::Routes(table) => self.control.borrow_mut().put_routes(table),
@@ -135,20 +155,29 @@ fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
     M::decode(bytes).map_err(|error| format!("cannot be decoded: {error}"))
 }
 
-fn cluster(proto: ClusterProto) -> Result<Accepted<Compiled>, String> {
+/// A cluster, and what it needs.
+///
+/// # Errors
+/// What is not supported, or wrong.
+pub(crate) fn cluster(proto: ClusterProto) -> Result<(Arc<Cluster>, Vec<Need>), String> {
     let source = proto.eds_cluster_config.as_ref().and_then(|eds| eds.eds_config.clone());
     let cluster = Cluster::compile(proto).map_err(|refusal| refusal.to_string())?;
+    unsupported::cluster(&cluster).map_err(|refusal| refusal.to_string())?;
     let mut needs = Vec::new();
     if let Discovery::Eds(service) = &cluster.discovery {
         needs.push(need(Kind::ENDPOINT, service, source.as_ref())?);
     }
-    Ok(Accepted { compiled: Compiled::Cluster(Arc::new(cluster)), needs })
+    Ok((Arc::new(cluster), needs))
 }
 
-fn listener(proto: ListenerProto, control: &Control) -> Result<Accepted<Compiled>, String> {
+/// A listener, and what it needs.
+///
+/// # Errors
+/// What is not supported, or wrong.
+pub(crate) fn listener(proto: ListenerProto) -> Result<(CompiledListener, Vec<Need>), String> {
     let fingerprints = fingerprints(&proto);
     let listener = Listener::compile(proto).map_err(|refusal| refusal.to_string())?;
-    let sockets = control.bind(&listener).map_err(|error| error.to_string())?;
+    unsupported::listener(&listener).map_err(|refusal| refusal.to_string())?;
     let mut needs = Vec::new();
     for chain in listener.chains() {
         if let Terminal::Http(manager) = &chain.terminal
@@ -158,7 +187,7 @@ fn listener(proto: ListenerProto, control: &Control) -> Result<Accepted<Compiled
         }
     }
     needs.dedup_by(|one, other| one.name == other.name);
-    Ok(Accepted { compiled: Compiled::Listener(Arc::new(listener), fingerprints, sockets), needs })
+    Ok((CompiledListener { listener: Arc::new(listener), fingerprints }, needs))
 }
 
 /// Content of a listener's filter chains, the default one last.

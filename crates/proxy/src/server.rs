@@ -11,23 +11,19 @@ use std::time::{Duration, Instant};
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterProto;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
-use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
-use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Extension, Node};
 use envoy_types::pb::envoy::config::endpoint::v3::LbEndpoint;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
-use ostro_engine::cluster::Bind;
-use ostro_engine::{Cluster, Listener};
+use ostro_engine::Cluster;
 use ostro_transport::dns::Resolver;
-use ostro_xds_client::{Ads, Dialects, Kind, Moment, PlainDial, Store, Target, Wildcard};
+use ostro_xds_client::{Ads, BackOff, Dialects, Kind, Moment, PlainDial, Store, Target, Wildcard};
 use prost::Message as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::access_log::Logs;
 use crate::admin::{Admin, AdminHandle, Buckets, LogLevels, Subject as _};
 use crate::config::Shared;
 use crate::configuration;
@@ -35,7 +31,7 @@ use crate::control::Control;
 use crate::istio::Identity;
 use crate::options::{Mode, Options};
 use crate::resources::{self, Resources};
-use crate::stats::{Stats, Tags};
+use crate::stats::Tags;
 use crate::subject::Proxy;
 use crate::worker::{self, Scope};
 
@@ -44,8 +40,6 @@ const CHORES_PERIOD: Duration = Duration::from_secs(1);
 const CHORES_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Most workers.
 const WORKERS_MAX: u32 = 1024;
-/// How often it is looked whether connections are left at the end.
-const END_PERIOD: Duration = Duration::from_millis(20);
 
 /// Why the process does not start. Whoever configured it is at fault, or the system.
 #[derive(Debug, thiserror::Error)]
@@ -116,13 +110,12 @@ fn start(options: &Options, levels: LogLevels) -> Result<(), StartError> {
 
 /// Compiles what is in the bootstrap.
 fn check(bootstrap: &Bootstrap) -> Result<(), StartError> {
-    let Some(resources) = &bootstrap.static_resources else { return Ok(()) };
-    let invalid = |refusal: ostro_engine::Refusal| StartError::Invalid(refusal.to_string());
-    for cluster in &resources.clusters {
-        Cluster::compile(cluster.clone()).map_err(invalid)?;
+    let Some(given) = &bootstrap.static_resources else { return Ok(()) };
+    for cluster in &given.clusters {
+        resources::cluster(cluster.clone()).map_err(StartError::Invalid)?;
     }
-    for listener in &resources.listeners {
-        Listener::compile(listener.clone()).map_err(invalid)?;
+    for listener in &given.listeners {
+        resources::listener(listener.clone()).map_err(StartError::Invalid)?;
     }
     Ok(())
 }
@@ -136,7 +129,7 @@ async fn serve(
 ) -> Result<(), StartError> {
     let node = node(options, &mut bootstrap);
     let identity = Identity::new(node.clone());
-    let shared = Shared::new(Stats::default(), Logs::default(), own_ip(), settings.bind.clone(), identity);
+    let shared = Shared::new(own_ip(), settings.bind.clone(), identity, settings.max_connections);
     let shared = Arc::new(shared);
     let cores = || std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
     let count = options.concurrency.filter(|count| *count > 0).unwrap_or_else(cores).min(WORKERS_MAX);
@@ -151,7 +144,7 @@ async fn serve(
     let resources = Resources::new(Rc::clone(&control), Box::new(|_| {}));
     let mut store = Store::new(resources, wildcards(&bootstrap)?);
     add_static(&mut store, &bootstrap)?;
-    let ads = ads(&bootstrap, node, &shared.bind, resolver)?;
+    let ads = ads(&bootstrap, node, &settings, resolver)?;
     let handle = ostro_xds_client::Handle::new();
     let records = store.records();
     let (proxy, mut orders) =
@@ -235,26 +228,11 @@ fn add_static(store: &mut Store<Resources>, bootstrap: &Bootstrap) -> Result<(),
 fn ads(
     bootstrap: &Bootstrap,
     node: Node,
-    bind: &Bind,
+    settings: &ostro_engine::Bootstrap,
     resolver: Resolver,
 ) -> Result<Option<Ads>, StartError> {
-    let config = bootstrap.dynamic_resources.as_ref().and_then(|dynamic| dynamic.ads_config.as_ref());
-    let Some(config) = config else { return Ok(None) };
-    let dialect = match config.api_type() {
-        ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc => Dialects::Delta,
-        ApiType::Grpc | ApiType::AggregatedGrpc => Dialects::World,
-        other => {
-            return Err(StartError::Invalid(format!(
-                "not supported: ads_config.api_type {}",
-                other.as_str_name()
-            )));
-        }
-    };
-    let service = config.grpc_services.first().and_then(|service| service.target_specifier.as_ref());
-    let Some(TargetSpecifier::EnvoyGrpc(grpc)) = service else {
-        return Err(StartError::Invalid("not supported: an ads_config without envoy_grpc".to_owned()));
-    };
-    let cluster = static_cluster(bootstrap, &grpc.cluster_name)?;
+    let Some(stated) = &settings.dynamic.ads else { return Ok(None) };
+    let cluster = static_cluster(bootstrap, &stated.cluster)?;
     let targets = targets(cluster);
     if targets.is_empty() {
         return Err(StartError::Invalid(format!(
@@ -264,13 +242,22 @@ fn ads(
     }
     let cluster =
         Cluster::compile(cluster.clone()).map_err(|refusal| StartError::Invalid(refusal.to_string()))?;
-    let bind = bind.overridden_by(cluster.bind.as_ref());
+    let bind = settings.bind.overridden_by(cluster.bind.as_ref());
+    let keepalive = cluster.http.http2.keepalive;
     let options = move |to| crate::config::connect_options(&bind, cluster.keepalive, to);
-    let authority =
-        if grpc.authority.is_empty() { grpc.cluster_name.clone() } else { grpc.authority.clone() };
     let dial = PlainDial::new(targets, Arc::new(resolver), options, cluster.connect_timeout);
+    let dialect = if stated.is_delta { Dialects::Delta } else { Dialects::World };
     let mut ads = Ads::new(node, dialect, Arc::new(dial), fastrand::u64(..));
-    ads.authority = authority;
+    let authority = if stated.authority.is_empty() { &stated.cluster } else { &stated.authority };
+    ads.authority.clone_from(authority);
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    ads.metadata = stated.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let (base, max) = stated.back_off;
+    ads.backoff = BackOff { base, max };
+    ads.keepalive = keepalive.and_then(|keepalive| Some((keepalive.interval?, keepalive.timeout)));
+    if let Some(most) = stated.message_bytes_max {
+        ads.response_bytes = usize::try_from(most).unwrap_or(usize::MAX);
+    }
     Ok(Some(ads))
 }
 
@@ -304,19 +291,28 @@ fn targets(cluster: &ClusterProto) -> Vec<Target> {
     endpoints.filter_map(address).filter_map(target).collect()
 }
 
-/// What is due from time to time: ejected hosts come back, and their like.
+/// What is due from time to time: ejected hosts come back, and their like; and what follows when hosts' health changes.
 async fn chores(shared: &Shared) {
     let mut random = fastrand::Rng::new();
+    let mut due = tokio::time::Instant::now();
     loop {
-        let now = shared.clock().monotonic();
-        let mut pause = CHORES_PERIOD;
-        for cluster in shared.clusters.all() {
-            if let Some(interval) = cluster.upstream.tick_interval() {
-                cluster.upstream.tick(now, random.u64(..));
-                pause = pause.min(interval);
+        tokio::select! {
+            () = shared.health_changed.notified() => {
+                let now = shared.clock().monotonic();
+                shared.clusters.all().iter().for_each(|cluster| cluster.upstream.refresh(now));
+            }
+            () = tokio::time::sleep_until(due) => {
+                let now = shared.clock().monotonic();
+                let mut pause = CHORES_PERIOD;
+                for cluster in shared.clusters.all() {
+                    if let Some(interval) = cluster.upstream.tick_interval() {
+                        cluster.upstream.tick(now, random.u64(..));
+                        pause = pause.min(interval);
+                    }
+                }
+                due = tokio::time::Instant::now() + pause.max(CHORES_PAUSE_MIN);
             }
         }
-        tokio::time::sleep(pause.max(CHORES_PAUSE_MIN)).await;
     }
 }
 
@@ -378,14 +374,8 @@ async fn end(shared: &Shared, control: &RefCell<Control>) -> Result<(), StartErr
     }
     control.borrow_mut().drain(Scope::All, true);
     let latest = control.borrow().drained_at();
-    let over = async {
-        let mut looks = tokio::time::interval(END_PERIOD);
-        while shared.connections.now() > 0 {
-            looks.tick().await;
-        }
-    };
     tokio::select! {
-        () = over => {}
+        () = shared.connections.none() => {}
         () = tokio::time::sleep_until(latest) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -48,6 +48,6 @@ fn an_option_that_is_not_known_is_refused() {
         json!({"upstream_bind_config": {"socket_options": [{"level": 1, "name": 13, "int_value": 1}]}});
     let said = refused(&config);
     let expected =
-        "cluster_manager.upstream_bind_config.socket_options: socket option 13 of level 1 is not supported";
+        "cluster_manager.upstream_bind_config.socket_options: not supported: socket option 13 of level 1";
     assert!(said.contains(expected), "{said}");
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::option::SocketOption;
+use crate::option::{Keepalive, SocketOption};
 
 /// How a listener's socket is made; `Default` is what Envoy does when the listener says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct ListenOptions {
     pub freebind: bool,
     /// `ipv4_compat`: an IPv6 socket takes IPv4 too.
     pub ipv4_compat: bool,
+    /// `tcp_keepalive`, which what is accepted inherits.
+    pub keepalive: Option<Keepalive>,
     /// `socket_options`. Those of connections are inherited by what is accepted.
     pub options: Vec<SocketOption>,
 }
@@ -41,6 +43,7 @@ impl Default for ListenOptions {
             transparent: false,
             freebind: false,
             ipv4_compat: false,
+            keepalive: None,
             options: Vec::new(),
         }
     }
@@ -96,6 +99,9 @@ fn prepare(socket: &Socket, at: SocketAddr, options: &ListenOptions) -> io::Resu
         SocketAddr::V4(_) if options.freebind => socket.set_freebind_v4(true)?,
         SocketAddr::V6(_) if options.freebind => socket.set_freebind_v6(true)?,
         _ => {}
+    }
+    if let Some(keepalive) = options.keepalive {
+        keepalive.apply(socket)?;
     }
     options.options.iter().try_for_each(|option| option.apply(socket))
 }

@@ -184,8 +184,14 @@ mod tests {
 
     fn info(status: u16) -> StreamInfo {
         let at = "10.0.0.1:80".parse().unwrap();
-        let connection =
-            ConnectionInfo { id: 1, local: at, remote: at, direct_remote: at, server_name: None };
+        let connection = ConnectionInfo {
+            id: 1,
+            local: at,
+            remote: at,
+            direct_remote: at,
+            server_name: None,
+            is_restored: false,
+        };
         let mut info = StreamInfo::new(Arc::new(connection), Duration::ZERO, None);
         info.status = StatusCode::from_u16(status).ok();
         info.ended = Some(Duration::from_millis(70));

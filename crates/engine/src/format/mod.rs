@@ -106,6 +106,7 @@ mod tests {
             remote: at("10.0.0.2:1234"),
             direct_remote: at("[::1]:5"),
             server_name: None,
+            is_restored: false,
         };
         let mut info = StreamInfo::new(
             Arc::new(connection),

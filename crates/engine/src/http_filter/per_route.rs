@@ -48,6 +48,11 @@ impl RouteFilters {
         Ok(RouteFilters(filters.into()))
     }
 
+    /// All that is said, with the names of the filters.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &RouteFilter)> {
+        self.0.iter().map(|(name, filter)| (&**name, filter))
+    }
+
     /// What is said to the filter of this name.
     pub fn get(&self, name: &str) -> Option<&RouteFilter> {
         self.0.iter().find(|(of, _)| **of == *name).map(|(_, filter)| filter)

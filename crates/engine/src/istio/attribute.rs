@@ -260,6 +260,7 @@ mod tests {
             remote: address,
             direct_remote: address,
             server_name: None,
+            is_restored: false,
         };
         let mut info = StreamInfo::new(Arc::new(connection), Duration::ZERO, None);
         info.status = Some(http::StatusCode::NOT_FOUND);

@@ -169,8 +169,14 @@ mod tests {
 
     fn rewritten(status: u16) -> Reply {
         let at = "10.0.0.1:80".parse().unwrap();
-        let connection =
-            ConnectionInfo { id: 1, local: at, remote: at, direct_remote: at, server_name: None };
+        let connection = ConnectionInfo {
+            id: 1,
+            local: at,
+            remote: at,
+            direct_remote: at,
+            server_name: None,
+            is_restored: false,
+        };
         let mut info = StreamInfo::new(Arc::new(connection), Duration::ZERO, None);
         let mut reply = Reply::new(StatusCode::from_u16(status).unwrap(), "why");
         info.status = Some(reply.status);

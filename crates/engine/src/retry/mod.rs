@@ -149,6 +149,12 @@ impl<'p> Retries<'p> {
         self.decide(is_reset_retriable(on, reset, began), None, now, random)
     }
 
+    /// The request cannot be tried again: the retry under way counts no longer.
+    pub fn give_up(&mut self) {
+        self.permit = None;
+        self.policy = None;
+    }
+
     /// A try took longer than one may.
     pub fn on_per_try_timeout(&mut self, began: bool, now: Duration, random: u64) -> Verdict {
         self.on_reset(Reset::Local, began, now, random)

@@ -213,6 +213,7 @@ mod tests {
             remote: at("10.0.0.2:1234"),
             direct_remote: at("10.0.0.2:1234"),
             server_name: None,
+            is_restored: false,
         };
         StreamInfo::new(Arc::new(connection), Duration::ZERO, None)
     }

@@ -1,10 +1,13 @@
 //! Clusters that are in force.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ostro_engine::Upstream;
-use ostro_engine::cluster::Bind;
+use ostro_engine::balance::Resolved;
+use ostro_engine::cluster::{Assignment, Bind};
 use ostro_engine::istio::ClusterFacts;
+use tokio::sync::Notify;
 
 use super::Versioned;
 use crate::stats::{ClusterStats, MetadataExchangeStats, Scope};
@@ -23,6 +26,31 @@ pub(crate) struct LiveCluster {
     pub facts: ClusterFacts,
     /// Stands for it, as it is now, in keys of what those have seen.
     pub number: u32,
+    /// Its hosts may be others now.
+    pub hosts_changed: Notify,
+}
+
+impl LiveCluster {
+    /// A cluster that comes into force.
+    pub fn new(
+        upstream: Upstream,
+        stats: Scope<ClusterStats>,
+        bind: Bind,
+        exchange: Option<Scope<MetadataExchangeStats>>,
+        number: u32,
+    ) -> LiveCluster {
+        let facts = ClusterFacts::of(&upstream.cluster);
+        let hosts_changed = Notify::new();
+        LiveCluster { upstream: Arc::new(upstream), stats, bind, exchange, facts, number, hosts_changed }
+    }
+
+    /// Gives it its endpoints.
+    pub fn set_endpoints(&self, endpoints: &Assignment, resolved: &dyn Resolved, now: Duration) {
+        let membership = self.upstream.set_endpoints(endpoints, resolved, now);
+        let (added, removed) = (membership.added.len(), membership.removed.len());
+        tracing::debug!(cluster = %self.upstream.cluster.name, added, removed, "endpoints");
+        self.hosts_changed.notify_one();
+    }
 }
 
 /// All clusters that are in force, by name.

@@ -61,6 +61,7 @@ pub(crate) fn listen_options(settings: &engine::SocketSettings) -> ListenOptions
         transparent: settings.transparent.unwrap_or_default(),
         freebind: settings.freebind.unwrap_or_default(),
         ipv4_compat: settings.takes_ipv4,
+        keepalive: settings.keepalive.map(keepalive),
         options: socket_options(&settings.options),
     }
 }

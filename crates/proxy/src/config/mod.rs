@@ -7,12 +7,14 @@ mod listener;
 mod manager;
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use ostro_engine::cluster::Bind;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::access_log::Logs;
@@ -37,6 +39,11 @@ pub(crate) struct Shared {
     pub active_faults: Count,
     /// Connections of clients that are open.
     pub connections: Count,
+    /// Most of them, over all listeners that are not exempt.
+    pub max_connections: Option<u64>,
+    /// Hosts of a cluster have become healthy or not. Who is to be chosen is then worked out beside the workers: rings
+    /// and tables are large.
+    pub health_changed: Notify,
     /// Numbers for connections.
     next_connection: AtomicU64,
     clock: Clock,
@@ -50,13 +57,15 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Nothing is configured yet.
-    pub fn new(stats: Stats, logs: Logs, own_ip: IpAddr, bind: Bind, identity: Identity) -> Shared {
+    pub fn new(own_ip: IpAddr, bind: Bind, identity: Identity, max_connections: Option<u64>) -> Shared {
         Shared {
             clusters: Clusters::default(),
-            stats,
-            logs,
+            stats: Stats::default(),
+            logs: Logs::default(),
             active_faults: Count::default(),
             connections: Count::default(),
+            max_connections,
+            health_changed: Notify::new(),
             next_connection: AtomicU64::new(1),
             clock: Clock::now(),
             own_ip,
@@ -95,6 +104,12 @@ impl Clock {
         self.since_epoch + at.saturating_duration_since(self.began)
     }
 
+    /// A moment since the clock began. One that is too far off is a day away: whoever waits looks again then.
+    pub fn at(&self, since: Duration) -> Instant {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        self.began.checked_add(since).unwrap_or_else(|| Instant::now() + DAY)
+    }
+
     /// Now, since the clock began.
     pub fn monotonic(&self) -> Duration {
         self.began.elapsed()
@@ -103,28 +118,52 @@ impl Clock {
 
 /// How many of something there are now, in the process.
 #[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
+pub(crate) struct Count {
+    number: AtomicU64,
+    none: Notify,
+}
 
 impl Count {
     /// How many there are.
     pub fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.number.load(Ordering::Relaxed)
     }
 
     /// One more, until what is returned is dropped.
     pub fn enter(&self) -> Counted<'_> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Counted(&self.0)
+        self.number.fetch_add(1, Ordering::Relaxed);
+        Counted(self)
+    }
+
+    /// One more unless there are so many already; exact, however many try at once.
+    pub fn enter_below(&self, most: u64) -> Option<Counted<'_>> {
+        let add = |number| (number < most).then_some(number + 1);
+        self.number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        Some(Counted(self))
+    }
+
+    /// Waits until there are none.
+    pub async fn none(&self) {
+        loop {
+            let mut notified = pin!(self.none.notified());
+            notified.as_mut().enable();
+            if self.now() == 0 {
+                return;
+            }
+            notified.await;
+        }
     }
 }
 
 /// One of what is counted.
 #[derive(Debug)]
-pub(crate) struct Counted<'c>(&'c AtomicU64);
+pub(crate) struct Counted<'c>(&'c Count);
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if self.0.number.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.none.notify_waiters();
+        }
     }
 }
 
@@ -155,5 +194,26 @@ impl<T> Versioned<T> {
     pub fn store(&self, value: T) {
         self.value.store(Arc::new(value));
         self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_counted_is_bounded_and_its_end_is_heard() {
+        let count = Count::default();
+        count.none().await;
+        let (one, two) = (count.enter(), count.enter_below(2));
+        assert!(two.is_some() && count.enter_below(2).is_none());
+        drop(two);
+        assert!(count.enter_below(2).is_some());
+        let ended = async {
+            tokio::task::yield_now().await;
+            drop(one);
+        };
+        tokio::join!(count.none(), ended);
+        assert_eq!(count.now(), 0);
     }
 }

@@ -38,6 +38,8 @@ struct Arriving {
     /// What has been read of it.
     read: BytesMut,
     ends: Ends,
+    /// Is the destination another than the socket's own?
+    is_restored: bool,
     began: Instant,
     /// Its number.
     id: u64,
@@ -61,9 +63,12 @@ pub(crate) async fn serve(
     stream: TcpStream,
     remote: SocketAddr,
 ) {
-    let Some(arriving) = Arriving::new(&worker, &bound, stream, remote) else { return };
     let shared = Arc::clone(&worker.shared);
-    let _open = shared.connections.enter();
+    let most = shared.max_connections.filter(|_| !bound.engine.ignores_global_limit);
+    let Some(_open) = shared.connections.enter_below(most.unwrap_or(u64::MAX)) else {
+        return bound.stats.on(&worker.writer).downstream_global_cx_overflow.inc();
+    };
+    let Some(arriving) = Arriving::new(&worker, &bound, stream, remote) else { return };
     let stats = arriving.stats.clone();
     stats.downstream_cx_total.inc();
     let _active = stats.downstream_cx_active.enter();
@@ -84,11 +89,11 @@ impl Arriving {
         }
         let remote = ostro_transport::canonical(remote);
         let local = ostro_transport::canonical(stream.local_addr().ok()?);
-        let mut destination = local;
+        let (mut destination, mut is_restored) = (local, false);
         if bound.engine.restores_destination() {
             let transparent = bound.engine.socket.transparent.unwrap_or_default();
             if let Ok(Some(original)) = ostro_transport::original_destination(&stream, transparent) {
-                destination = ostro_transport::canonical(original);
+                (destination, is_restored) = (ostro_transport::canonical(original), true);
             }
         }
         let listener = worker.listeners.borrow().accept(bound, destination);
@@ -99,6 +104,7 @@ impl Arriving {
             stream,
             read: BytesMut::new(),
             ends: Ends { destination, source: remote, direct_source: remote.ip() },
+            is_restored,
             began: Instant::now(),
             id: worker.shared.number_connection(),
         })
@@ -127,6 +133,7 @@ impl Arriving {
             local: self.ends.destination,
             remote: self.ends.source,
             direct_remote: direct,
+            is_restored: self.is_restored,
             server_name: Some(seen.server_name.clone()).filter(|name| !name.is_empty()),
         })
     }
@@ -223,6 +230,7 @@ impl Arriving {
                     if let Some(addresses) = header.addresses {
                         self.ends.source = addresses.source;
                         self.ends.destination = addresses.destination;
+                        self.is_restored = true;
                     }
                     self.read.advance(length);
                     return true;

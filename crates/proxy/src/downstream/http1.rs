@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use ostro_engine::{Codec, Headers, Protocol, Request, ResponseFlags, Scheme, StreamInfo, StreamView};
 use tokio::time::Instant;
 
@@ -17,6 +17,44 @@ use crate::wire::Wire;
 
 /// Most bytes of a request that are read and thrown away after its response, so that the client reads it.
 const LEFTOVER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Methods that are taken where others are not (`allow_custom_methods`): those that Envoy knows.
+const METHODS: &[&str] = &[
+    "GET",
+    "POST",
+    "PUT",
+    "DELETE",
+    "HEAD",
+    "OPTIONS",
+    "PATCH",
+    "CONNECT",
+    "TRACE",
+    "ACL",
+    "BIND",
+    "CHECKOUT",
+    "COPY",
+    "LINK",
+    "LOCK",
+    "MSEARCH",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MOVE",
+    "NOTIFY",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SOURCE",
+    "SUBSCRIBE",
+    "UNBIND",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+];
 
 /// How long what was said before a connection is cut may take to leave.
 const CUT_FLUSH: Duration = Duration::from_millis(100);
@@ -245,6 +283,11 @@ impl Connection {
         }
         match http1::request(&mut self.wire.input, search, self.limits) {
             Ok(None) => None,
+            Ok(Some(head)) if !self.takes(&head.method) => {
+                self.scope.stats.downstream_cx_protocol_error.inc();
+                let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+                Some(Next::Refused(StatusCode::BAD_REQUEST, "Bad Request", "http1.codec_error", flags))
+            }
             Ok(Some(head)) => {
                 let bytes = (before - self.wire.input.len()) as u64;
                 Some(Next::Request(Box::new(head), bytes))
@@ -266,6 +309,10 @@ impl Connection {
                 Some(Next::Refused(error.status(), said, details, flags))
             }
         }
+    }
+
+    fn takes(&self, method: &Method) -> bool {
+        self.scope.manager.engine.http1.allows_custom_methods || METHODS.contains(&method.as_str())
     }
 
     /// Serves one request.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::HttpScope;
 use super::client::{Client, ClientError, Follows};
 use crate::Piece;
-use crate::h2::{self, ConnectionFault, Handle, Origin, Server, StreamError};
+use crate::h2::{self, Alive, ConnectionFault, Handle, Origin, Server, StreamError};
 use crate::socket::Socket;
 use crate::stream::{self, Facts};
 use crate::timers::{Timer, nearer};
@@ -41,8 +41,10 @@ pub(super) async fn serve(scope: HttpScope, wire: Wire) {
     let began = Instant::now();
     let (socket, read) = wire.into_parts();
     let (server, handle) = h2::serve(socket, read, scope.manager.http2_config());
+    let keepalive = scope.manager.engine.http2.keepalive;
     let connection = Connection {
         scope: Rc::new(scope),
+        alive: Alive::new(handle.clone(), keepalive),
         handle,
         began,
         idle_since: began,
@@ -59,6 +61,7 @@ pub(super) async fn serve(scope: HttpScope, wire: Wire) {
 struct Connection {
     scope: Rc<HttpScope>,
     handle: Handle,
+    alive: Alive,
     began: Instant,
     /// When it last had a request, as far as has been noticed.
     idle_since: Instant,
@@ -85,6 +88,7 @@ impl Connection {
     }
 
     fn poll_next(&mut self, server: &mut Server<Socket>, cx: &mut Context<'_>) -> Poll<Next> {
+        self.alive.poll(cx);
         let accepted = server.poll_accept(cx);
         while self.refused < self.handle.refused_heads() {
             self.refused += 1;

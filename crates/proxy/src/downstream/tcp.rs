@@ -237,7 +237,7 @@ impl<'c> Tcp<'c> {
     /// A connection to a host, tried as often as configured.
     async fn try_hosts(&mut self, cluster: &Rc<WorkerCluster>) -> Option<Reached> {
         let hash = self.proxy.engine.hash(self.info.connection.remote.ip());
-        let destination = Some(self.info.connection.local);
+        let destination = self.info.connection.original_destination();
         for attempt in 1..=self.proxy.engine.connect_attempts.max(1) {
             let choice = Choice { hash, destination, ..Choice::default() };
             let Some(host) = cluster.choose(self.worker, &choice) else {
@@ -259,6 +259,9 @@ impl<'c> Tcp<'c> {
                     cluster.stats.upstream_cx_active.inc();
                     host.state.rq_active.inc();
                     host.state.rq_total.inc();
+                    if cluster.upstream.cluster.closes_on_health_failure {
+                        self.fate.depend_on(&host);
+                    }
                     return Some(Reached { cluster: Rc::clone(cluster), host, socket, _permit: permit });
                 }
                 Err(error) => self.failed(cluster, &host, &error),

@@ -5,8 +5,8 @@
 //! of it lives on one thread: nothing here is `Send`, nothing locks.
 //!
 //! What it deliberately is not: a pool, a policy, or a clock. How long a connection may be idle or live, when it is
-//! probed and when it is drained is said through the [`Handle`]. The one timer here bounds how long a closed
-//! connection waits for its last bytes to be read.
+//! probed and when it is drained is said through the [`Handle`]. The one timer of a connection bounds how long it waits,
+//! once it is closed, for its last bytes to be read; [`Alive`] has another, for whoever wants its peer to be probed.
 //!
 //! Invariants:
 //! * What a stream has received and nobody has read is bounded by its window: room is given back as
@@ -16,6 +16,7 @@
 //! * A server whose answers nobody reads stops reading.
 //! * A stream that is dropped is over for the peer, too.
 
+mod alive;
 mod client;
 mod fault;
 mod handle;
@@ -24,6 +25,7 @@ mod server;
 mod shared;
 mod stream;
 
+pub use alive::Alive;
 pub use client::{Client, connect};
 pub use fault::{ConnectionFault, StreamError};
 pub use handle::{Change, Handle};

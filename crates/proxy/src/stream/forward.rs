@@ -1,6 +1,7 @@
 //! A request on its way to a cluster: tries, retries, and what the client hears of them.
 
 use std::future::{Future as _, poll_fn};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
 use ostro_engine::outlier::Outcome;
 use ostro_engine::retry::{Denied, Reset, Retries, Verdict};
-use ostro_engine::{Choice, Chosen, Forward, Host, ResponseFlags, RetryPolicy};
+use ostro_engine::{Choice, Chosen, Discovery, Forward, Host, ResponseFlags, RetryPolicy};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -24,6 +25,8 @@ use crate::upstream::{AcquireError, Carrier, Lease, Plan, ResponseHead, Upstream
 
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout-retry");
+const IMMEDIATE_FAIL: HeaderName = HeaderName::from_static("x-envoy-immediate-health-check-fail");
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const RESET_BEFORE: &str = "upstream connect error or disconnect/reset before headers. ";
 
@@ -47,7 +50,7 @@ enum Tried {
     /// The response has been passed on, or there is nobody to pass it to.
     Over(End),
     /// Another try is due.
-    Again { after: Duration },
+    Again { after: Duration, has_timed_out: bool },
 }
 
 impl Stream<'_> {
@@ -153,11 +156,15 @@ impl Stream<'_> {
         loop {
             match self.attempt(passing, way, &mut retries).await {
                 Tried::Over(end) => return end,
-                Tried::Again { after } => {
+                Tried::Again { after, has_timed_out } => {
                     passing.deadlines.end_try();
                     way.cluster.stats.upstream_rq_retry.inc();
                     if let Err(event) = self.pause(passing, after).await {
                         return self.interrupted(passing, way, event);
+                    }
+                    if way.chosen.host.tells_timeout_retry {
+                        let value = HeaderValue::from_static(if has_timed_out { "true" } else { "false" });
+                        self.request.headers.set(IS_TIMEOUT_RETRY, value);
                     }
                 }
             }
@@ -181,9 +188,12 @@ impl Stream<'_> {
         retries: &mut Retries<'_>,
     ) -> Tried {
         let worker = &self.scope.worker;
-        let destination = Some(self.info.connection.local);
-        let choice =
-            Choice { hash: way.hash, destination, tried: Some(retries.tried()), ..Choice::default() };
+        let choice = Choice {
+            hash: way.hash,
+            destination: self.info.connection.original_destination(),
+            override_host: self.stated_destination(way),
+            tried: Some(retries.tried()),
+        };
         let Some(host) = way.cluster.choose(worker, &choice) else {
             way.cluster.stats.upstream_cx_none_healthy.inc();
             let flags = ResponseFlags::NO_HEALTHY_UPSTREAM;
@@ -221,6 +231,19 @@ impl Stream<'_> {
             Err(event) => return self.event(passing, way, retries, &host, event),
         };
         self.carry(passing, way, retries, &host, lease).await
+    }
+
+    /// Where the request itself says that it goes, if its cluster listens to that.
+    fn stated_destination(&self, way: &Way<'_>) -> Option<SocketAddr> {
+        let Discovery::OriginalDestination(settings) = &way.cluster.upstream.cluster.discovery else {
+            return None;
+        };
+        let value = self.request.headers.get(settings.header.as_ref()?)?;
+        let address = value.to_str().ok().and_then(|text| text.parse().ok());
+        if address.is_none() {
+            way.cluster.stats.original_dst_host_invalid.inc();
+        }
+        address
     }
 
     /// A connection, or a stream of one, for this try; `Err` if something else happens first.
@@ -325,12 +348,19 @@ impl Stream<'_> {
             head.status = Tunnel::granted_by_http2(&self.request, head.status, &mut head.headers);
         }
         self.report(way, host, Outcome::Status(head.status.as_u16()));
+        if head.headers.contains(&IMMEDIATE_FAIL) && way.cluster.upstream.health_failed(host) {
+            worker.shared.health_changed.notify_one();
+        }
         let verdict = match passing.replay.is_whole() {
             true => {
                 let unix = worker.since_epoch(now);
                 retries.on_response(head.status, &head.headers, worker.monotonic(), unix, worker.random())
             }
-            false => Verdict::No(Denied::NotRetriable),
+            false => {
+                // It cannot be sent again, whatever comes.
+                retries.give_up();
+                Verdict::No(Denied::NotRetriable)
+            }
         };
         match verdict {
             Verdict::Retry { after, .. } => {
@@ -338,7 +368,7 @@ impl Stream<'_> {
                 if head.ends {
                     lease.give_back(&way.cluster, host, progress.is_request_sent);
                 }
-                return Tried::Again { after };
+                return Tried::Again { after, has_timed_out: false };
             }
             Verdict::No(denied) => self.denied(way, denied),
         }
@@ -398,9 +428,7 @@ impl Stream<'_> {
             head.headers.set(SERVICE_TIME, HeaderValue::from(u64::try_from(took).unwrap_or(u64::MAX)));
         }
         way.chosen.finish_response(&mut head.headers, &self.info, &self.request);
-        if let Some(cors) = &self.cors {
-            cors.apply(&mut head.headers);
-        }
+        self.filter_response(&mut head.headers);
         for cookie in &way.set_cookies {
             head.headers.append(http::header::SET_COOKIE, cookie.clone());
         }
@@ -450,7 +478,7 @@ impl Stream<'_> {
                 way.cluster.stats.upstream_rq_per_try_timeout.inc();
                 self.report(way, host, Outcome::Timeout);
                 match self.tried(passing, retries, Reset::Local) {
-                    Verdict::Retry { after, .. } => return Tried::Again { after },
+                    Verdict::Retry { after, .. } => return Tried::Again { after, has_timed_out: true },
                     Verdict::No(denied) => self.denied(way, denied),
                 }
                 Tried::Over(End::Reply(self.too_late(Limit::Try, way, true)))
@@ -476,7 +504,7 @@ impl Stream<'_> {
         failed: Failed,
     ) -> Tried {
         match self.tried(passing, retries, failed.kind()) {
-            Verdict::Retry { after, .. } => return Tried::Again { after },
+            Verdict::Retry { after, .. } => return Tried::Again { after, has_timed_out: false },
             Verdict::No(denied) => self.denied(way, denied),
         }
         host.state.rq_error.inc();

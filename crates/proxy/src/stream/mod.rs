@@ -49,6 +49,8 @@ pub(crate) struct Stream<'s> {
     response: Option<Headers>,
     trailers: Option<Headers>,
     cors: Option<CorsAllowed>,
+    /// The route that was found.
+    route: Option<(Arc<RouteTable>, RouteId)>,
     /// The port that the request's host had.
     stripped_port: Option<u16>,
     /// Copies of the request that are still to be sent elsewhere.
@@ -94,8 +96,8 @@ pub(crate) async fn serve<C: Client>(
     if let End::Reply(local) = end {
         stream.reply(client, local);
     }
-    let idle = scope.manager.engine.timeouts.stream_idle;
-    let late = idle.map(|idle| Instant::now() + idle);
+    let flush = scope.manager.engine.timeouts.stream_flush;
+    let late = flush.map(|flush| Instant::now() + flush);
     let finished = poll_fn(|cx| match client.poll_flush(cx) {
         Poll::Pending => timer.poll(cx, late).map(|()| Err(ClientError::Gone)),
         flushed => flushed,
@@ -129,6 +131,7 @@ impl<'s> Stream<'s> {
             response: None,
             trailers: None,
             cors: None,
+            route: None,
             stripped_port: None,
             copies: Vec::new(),
             is_cut: false,
@@ -190,6 +193,7 @@ impl<'s> Stream<'s> {
             Selection::RedirectToTls => return End::Reply(Local::to_tls(&self.request)),
             Selection::Route(id) => id,
         };
+        self.route = Some((Arc::clone(table), id));
         match self.filter(client, timer, table, id).await {
             Some(end) => end,
             None => self.act(client, timer, table, id, tunnel).await,
@@ -249,10 +253,46 @@ impl<'s> Stream<'s> {
                         return end;
                     }
                 }
-                _ => {}
+                HttpFilterKind::HeaderMutation(own) => {
+                    own.apply_to_request(&mut self.request, &self.info);
+                    for mutation in chosen.header_mutations(&filter.name, own) {
+                        mutation.apply_to_request(&mut self.request, &self.info);
+                    }
+                }
+                // Nobody reads what these note or count, or it is done elsewhere; others are refused when the listener is
+                // taken.
+                HttpFilterKind::SetFilterState(_)
+                | HttpFilterKind::GrpcStats(_)
+                | HttpFilterKind::IstioStats(_)
+                | HttpFilterKind::PeerMetadata(_)
+                | HttpFilterKind::Alpn(_)
+                | HttpFilterKind::GrpcWeb
+                | HttpFilterKind::OnDemand { .. }
+                | HttpFilterKind::Router(_) => {}
             }
         }
         None
+    }
+
+    /// Lets the filters see the headers of the response, the last one first.
+    fn filter_response(&self, headers: &mut Headers) {
+        let chosen = self.route.as_ref().and_then(|(table, id)| table.chosen(*id));
+        for filter in self.scope.manager.engine.filters.iter().rev() {
+            if !chosen.map_or(!filter.disabled, |chosen| chosen.runs(filter)) {
+                continue;
+            }
+            match &filter.kind {
+                HttpFilterKind::Cors => self.cors.iter().for_each(|cors| cors.apply(headers)),
+                HttpFilterKind::HeaderMutation(own) => {
+                    own.apply_to_response(headers, &self.info, Some(&self.request));
+                    let of_route = chosen.map(|chosen| chosen.header_mutations(&filter.name, own));
+                    for mutation in of_route.into_iter().flatten() {
+                        mutation.apply_to_response(headers, &self.info, Some(&self.request));
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Delays and aborts the request, if a fault says so.
@@ -286,7 +326,7 @@ impl<'s> Stream<'s> {
         }
         let abort = decision.abort?;
         self.info.flags.set(ResponseFlags::FAULT_INJECTED);
-        Some(End::Reply(Local::abort(abort)))
+        Some(End::Reply(Local::abort(abort, fault.abort_body.clone())))
     }
 
     /// Does what the route says.
@@ -310,7 +350,8 @@ impl<'s> Stream<'s> {
             }
             Action::Direct(direct) => {
                 self.scope.stats.rq_direct_response.inc();
-                self.reply_of_route(client, Local::direct(direct), chosen)
+                let local = Local::direct(direct, self.view());
+                self.reply_of_route(client, local, chosen)
             }
             Action::Forward(forward) => {
                 let allowed = |tunnel: &Tunnel| tunnel.is_allowed(&self.scope.manager.engine, forward);

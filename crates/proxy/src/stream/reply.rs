@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use ostro_engine::route::tls_location;
-use ostro_engine::{Answer, Chosen, Direct, FaultAbort, Headers, Reply, Request, ResponseFlags};
+use ostro_engine::{Answer, Chosen, Direct, FaultAbort, Headers, Reply, Request, ResponseFlags, StreamView};
 
 use super::{End, Stream};
 use crate::downstream::client::{Client, Follows};
@@ -90,9 +90,9 @@ impl Local {
         local
     }
 
-    pub fn abort(abort: FaultAbort) -> Local {
+    pub fn abort(abort: FaultAbort, body: String) -> Local {
         let flags = ResponseFlags::FAULT_INJECTED;
-        let mut local = Local::new(StatusCode::OK, "fault filter abort", "fault_filter_abort", flags);
+        let mut local = Local::new(StatusCode::OK, body, "fault_filter_abort", flags);
         match abort {
             FaultAbort::Http(status) => local.status = status,
             FaultAbort::Grpc(status) => local.grpc = Some(status),
@@ -110,9 +110,17 @@ impl Local {
         local
     }
 
-    pub fn direct(direct: &Direct) -> Local {
+    pub fn direct(direct: &Direct, stream: StreamView<'_>) -> Local {
         let mut local = Local::bare(direct.status, "direct_response");
-        local.bytes = Some(direct.body.clone());
+        local.bytes = Some(match &direct.format {
+            None => direct.body.clone(),
+            Some(format) => {
+                let mut body = Vec::new();
+                format.write(stream, Some(&direct.body), &mut body);
+                local.headers.set(header::CONTENT_TYPE, format.content_type().clone());
+                body.into()
+            }
+        });
         local
     }
 
@@ -193,9 +201,7 @@ impl Stream<'_> {
         if let Some(chosen) = chosen {
             chosen.finish_response(headers, &self.info, &self.request);
         }
-        if let Some(cors) = &self.cors {
-            cors.apply(headers);
-        }
+        self.filter_response(headers);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Connections to the hosts of a cluster.
 
+use std::net::SocketAddr;
+
 use ostro_engine::balance::HostAddress;
 use ostro_engine::cluster::Bind;
 use ostro_engine::{Cluster, Host};
@@ -15,12 +17,25 @@ pub(crate) async fn connect(cluster: &Cluster, bind: &Bind, host: &Host) -> Resu
     let HostAddress::Socket(address) = host.address else {
         return Err(UpstreamError::Connect("not an IP address".to_owned()));
     };
-    let options = crate::config::connect_options(bind, cluster.keepalive, address.ip());
-    let connecting = ostro_transport::connect(address, &options);
-    match tokio::time::timeout(cluster.connect_timeout, connecting).await {
-        Ok(Ok(stream)) => Ok(Socket::Plain(stream)),
-        Ok(Err(error)) => Err(UpstreamError::Connect(reason(&error))),
+    match tokio::time::timeout(cluster.connect_timeout, open(cluster, bind, address)).await {
+        Ok(connected) => connected,
         Err(_) => Err(UpstreamError::ConnectTimeout),
+    }
+}
+
+/// Connects to an address, for as long as it takes.
+///
+/// # Errors
+/// [`UpstreamError::Connect`] with the reason in Envoy's words.
+pub(crate) async fn open(
+    cluster: &Cluster,
+    bind: &Bind,
+    address: SocketAddr,
+) -> Result<Socket, UpstreamError> {
+    let options = crate::config::connect_options(bind, cluster.keepalive, address.ip());
+    match ostro_transport::connect(address, &options).await {
+        Ok(stream) => Ok(Socket::Plain(stream)),
+        Err(error) => Err(UpstreamError::Connect(reason(&error))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use ostro_engine::{Headers, Request};
+use ostro_engine::{Headers, Request, Scheme};
 
 use super::error::UpstreamError;
 use crate::Piece;
@@ -23,6 +23,8 @@ pub(crate) struct Terms {
     pub trailers: bool,
     /// How names of headers are written.
     pub names: Names,
+    /// Do requests have their whole URL?
+    pub sends_absolute_url: bool,
 }
 
 /// A response's head.
@@ -108,11 +110,16 @@ impl Call {
                 Framing::Empty
             }
         };
-        let target = if request.method == Method::CONNECT { &request.authority } else { &request.path };
+        let absolute = self.terms.sends_absolute_url.then(|| absolute(request));
+        let target = match &absolute {
+            _ if request.method == Method::CONNECT => request.authority.as_bytes(),
+            Some(absolute) => absolute,
+            None => request.path.as_bytes(),
+        };
         http1::request_head(
             self.wire.out(),
             &request.method,
-            target.as_bytes(),
+            target,
             &request.authority,
             &request.headers,
             &own,
@@ -237,7 +244,14 @@ fn malformed(error: HeadError) -> UpstreamError {
     }
 }
 
+/// The whole URL of a request (RFC 9112 section 3.2.2).
+fn absolute(request: &Request) -> Vec<u8> {
+    let scheme: &[u8] = if request.scheme == Scheme::Https { b"https://" } else { b"http://" };
+    [scheme, request.authority.as_bytes(), request.path.as_bytes()].concat()
+}
+
 /// Methods whose requests say nothing of a body that they do not have.
 fn is_bodiless(method: &Method) -> bool {
-    ![Method::POST, Method::PUT, Method::PATCH].contains(method)
+    [Method::GET, Method::HEAD, Method::DELETE, Method::CONNECT, Method::OPTIONS, Method::TRACE]
+        .contains(method)
 }

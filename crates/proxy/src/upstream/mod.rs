@@ -10,6 +10,22 @@ mod pool;
 mod raw;
 
 pub(crate) use carrier::Carrier;
+pub(crate) use connect::open;
 pub(crate) use error::UpstreamError;
 pub(crate) use http1::ResponseHead;
 pub(crate) use pool::{AcquireError, Lease, Plan, WorkerCluster};
+
+use ostro_engine::Cluster;
+
+use crate::h2::Handle;
+use crate::wire::Wire;
+
+/// Carries one request on a connection of HTTP/1 to a cluster.
+pub(crate) fn carrier_http1(wire: Wire, cluster: &Cluster) -> Carrier {
+    Carrier::Http1(http1::Call::new(wire, pool::terms(cluster)))
+}
+
+/// Carries one request on a connection of HTTP/2.
+pub(crate) fn carrier_http2(handle: Handle) -> Carrier {
+    Carrier::Http2(http2::Call::new(handle))
+}

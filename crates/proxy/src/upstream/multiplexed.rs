@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
 use ostro_engine::Host;
 use ostro_engine::balance::HostId;
@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::error::UpstreamError;
 use super::pool::{Held, WorkerCluster};
-use crate::h2::{self, Handle};
+use crate::h2::{self, Alive, Handle};
+use crate::waiting::Waiting;
 
 /// The connections to one host.
 #[derive(Default)]
@@ -36,7 +37,7 @@ struct Open {
 #[derive(Default)]
 struct Opening {
     result: RefCell<Option<Result<(), UpstreamError>>>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: Waiting,
 }
 
 /// HTTP/2 connections by host.
@@ -68,14 +69,17 @@ impl Multiplexed {
     /// Whether a connection is being opened; then waits until it is.
     pub async fn wait(&self, host: &Host) -> Option<Result<(), UpstreamError>> {
         let opening = self.hosts.borrow().get(&host.id())?.opening.clone()?;
+        let mut place = opening.waiting.place();
         let result = poll_fn(|cx| match &*opening.result.borrow() {
             Some(result) => Poll::Ready(result.clone()),
             None => {
-                opening.waiting.borrow_mut().push(cx.waker().clone());
+                place.register(cx);
                 Poll::Pending
             }
         });
-        Some(result.await)
+        let result = result.await;
+        place.leave();
+        Some(result)
     }
 
     /// Whether any connection to the host is open.
@@ -140,8 +144,9 @@ async fn run(cluster: Weak<WorkerCluster>, host: Arc<Host>, held: Held, opening:
         Ok(socket) => {
             owner.stats.upstream_cx_http2_total.inc();
             let (driver, handle) = h2::connect(socket, config);
+            let alive = Alive::new(handle.clone(), owner.upstream.cluster.http.http2.keepalive);
             owner.multiplexed.opened(&host, Some(handle));
-            (Ok(()), Some(driver))
+            (Ok(()), Some((driver, alive)))
         }
         Err(error) => {
             owner.multiplexed.opened(&host, None);
@@ -150,11 +155,16 @@ async fn run(cluster: Weak<WorkerCluster>, host: Arc<Host>, held: Held, opening:
     };
     drop(owner);
     *opening.result.borrow_mut() = Some(result);
-    opening.waiting.take().into_iter().for_each(Waker::wake);
-    if let Some(driver) = driver
-        && let Err(fault) = driver.await
-    {
-        tracing::debug!(%fault, host = %host.name, "an HTTP/2 connection ended");
+    opening.waiting.wake_all();
+    if let Some((driver, mut alive)) = driver {
+        let mut driver = std::pin::pin!(driver);
+        let ended = poll_fn(|cx| {
+            alive.poll(cx);
+            driver.as_mut().poll(cx)
+        });
+        if let Err(fault) = ended.await {
+            tracing::debug!(%fault, host = %host.name, "an HTTP/2 connection ended");
+        }
     }
     drop(held);
 }

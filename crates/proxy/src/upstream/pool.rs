@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use bytes::BytesMut;
-use ostro_engine::balance::HostId;
+use ostro_engine::balance::{HealthFlags, HostId};
 use ostro_engine::breakers::ConnectionPermit;
 use ostro_engine::cluster::UpstreamProtocol;
 use ostro_engine::outlier::Outcome;
-use ostro_engine::{Choice, Host, Picker, Priority, Protocol, Upstream};
+use ostro_engine::{Choice, Cluster, Host, Picker, Priority, Protocol, Upstream};
 use tokio::time::Instant;
 
 use super::carrier::Carrier;
@@ -31,6 +31,7 @@ use crate::config::LiveCluster;
 use crate::http1::{HeadLimits, Names};
 use crate::socket::Socket;
 use crate::stats::{ClusterStats, Local, Origin};
+use crate::waiting::Waiting;
 use crate::wire::Wire;
 use crate::worker::Worker;
 
@@ -50,8 +51,23 @@ pub(crate) struct WorkerCluster {
     pub(super) multiplexed: Multiplexed,
     http2: Arc<ostro_http2::Config>,
     /// Requests of this worker that wait for a connection.
-    waiting: RefCell<Vec<Waker>>,
+    waiting: Waiting,
     turns: Cell<u32>,
+}
+
+/// What connections of HTTP/1 to a cluster may do.
+pub(super) fn terms(cluster: &Cluster) -> Terms {
+    Terms {
+        limits: HeadLimits {
+            bytes: cluster.http.max_response_headers_bytes,
+            headers: usize::try_from(cluster.http.max_headers_count).unwrap_or(usize::MAX),
+            http10: true,
+        },
+        buffer_bytes: usize::try_from(cluster.buffer_limit).unwrap_or(usize::MAX),
+        trailers: cluster.http.http1.sends_trailers,
+        names: if cluster.http.http1.proper_case { Names::Proper } else { Names::Lower },
+        sends_absolute_url: cluster.http.http1.sends_absolute_url,
+    }
 }
 
 /// A connection that is kept.
@@ -111,7 +127,7 @@ impl WorkerCluster {
             pools: RefCell::default(),
             multiplexed: Multiplexed::default(),
             http2: Arc::new(crate::config::http2_client(&live.upstream.cluster)),
-            waiting: RefCell::default(),
+            waiting: Waiting::default(),
             turns: Cell::new(0),
         }
     }
@@ -136,7 +152,7 @@ impl WorkerCluster {
     pub fn report(&self, worker: &Worker, host: &Host, outcome: Outcome) {
         let now = worker.monotonic();
         if self.upstream.report(host, outcome, now, worker.random()) {
-            self.upstream.refresh(now);
+            worker.shared.health_changed.notify_one();
         }
     }
 
@@ -147,17 +163,7 @@ impl WorkerCluster {
     }
 
     fn terms(&self) -> Terms {
-        let cluster = &self.upstream.cluster;
-        Terms {
-            limits: HeadLimits {
-                bytes: cluster.http.max_response_headers_bytes,
-                headers: usize::try_from(cluster.http.max_headers_count).unwrap_or(usize::MAX),
-                http10: true,
-            },
-            buffer_bytes: usize::try_from(cluster.buffer_limit).unwrap_or(usize::MAX),
-            trailers: cluster.http.http1.sends_trailers,
-            names: if cluster.http.http1.proper_case { Names::Proper } else { Names::Lower },
-        }
+        terms(&self.upstream.cluster)
     }
 
     fn is_http2(&self, plan: Plan) -> bool {
@@ -241,12 +247,13 @@ impl WorkerCluster {
 
     /// Waits until it is worth trying again.
     async fn wait(&self, host: &Arc<Host>, plan: Plan) {
+        let mut place = self.waiting.place();
         let mut wait = None;
         poll_fn(|cx| {
             if wait.is_some() {
                 return Poll::Ready(());
             }
-            self.waiting.borrow_mut().push(cx.waker().clone());
+            place.register(cx);
             wait = Some(self.upstream.breakers.wait_for_connection(plan.priority, cx.waker()));
             // What was given back between the attempt and the registration.
             if let Ok(permit) = self.upstream.connect(host, plan.priority) {
@@ -256,6 +263,7 @@ impl WorkerCluster {
             Poll::Pending
         })
         .await;
+        place.leave();
     }
 
     /// Connects to a host.
@@ -301,24 +309,24 @@ impl WorkerCluster {
             self.stats.upstream_cx_max_requests.inc();
             drop(call);
             drop(held);
-            return self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+            return self.waiting.wake_all();
         }
-        let own = self.waiting.borrow_mut().pop();
         if self.upstream.breakers.is_connection_wanted(held.priority) {
             let turns = self.turns.get() + 1;
             self.turns.set(turns);
-            if own.is_none() || turns >= OWN_TURNS_MAX {
+            if self.waiting.is_empty() || turns >= OWN_TURNS_MAX {
                 self.turns.set(0);
                 // In this order: who waits may connect only once this connection is closed.
                 drop(call);
                 drop(held);
-                return own.into_iter().for_each(Waker::wake);
+                self.waiting.wake_one();
+                return;
             }
         }
         call.release();
         let idle = Idle { call, held, since: Instant::now() };
         self.pools.borrow_mut().entry(host.id()).or_default().push(idle);
-        own.into_iter().for_each(Waker::wake);
+        self.waiting.wake_one();
     }
 
     /// Closes what has been idle for too long, what its peer has closed, and what another worker waits for. Called
@@ -327,7 +335,8 @@ impl WorkerCluster {
         let idle_timeout = self.upstream.cluster.http.idle_timeout;
         let mut pools = self.pools.borrow_mut();
         let alive = self.upstream.snapshot();
-        let is_gone = |id: HostId| !alive.hosts().any(|host| host.id() == id);
+        let keeps = |host: &Host| !host.flags().any(HealthFlags::FAILED_ACTIVE);
+        let is_gone = |id: HostId| !alive.hosts().any(|host| host.id() == id && keeps(host));
         let has_http2 = self.multiplexed.tick(now, idle_timeout, is_gone);
         pools.retain(|id, pool| {
             let is_gone = is_gone(*id);

@@ -5,7 +5,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use ostro_engine::Direction;
+use ostro_engine::balance::HealthFlags;
+use ostro_engine::{Direction, Host};
 
 use crate::config::LiveChain;
 
@@ -15,6 +16,8 @@ pub(crate) struct Fate {
     direction: Direction,
     is_draining: Cell<bool>,
     is_cut: Cell<bool>,
+    /// The host it is carried to, where it is not to outlive that host's health.
+    host: RefCell<Option<Arc<Host>>>,
     waker: Cell<Option<Waker>>,
 }
 
@@ -32,6 +35,11 @@ impl Fate {
         let waker = self.waker.take().filter(|waker| waker.will_wake(cx.waker()));
         self.waker.set(Some(waker.unwrap_or_else(|| cx.waker().clone())));
         Poll::Pending
+    }
+
+    /// It is carried to this host, and is to end when the host fails its health checks.
+    pub fn depend_on(&self, host: &Arc<Host>) {
+        *self.host.borrow_mut() = Some(Arc::clone(host));
     }
 
     fn wake(&self) {
@@ -72,6 +80,7 @@ impl Connections {
             direction,
             is_draining: Cell::new(is_draining),
             is_cut: Cell::new(false),
+            host: RefCell::new(None),
             waker: Cell::new(None),
         });
         let mut all = self.all.borrow_mut();
@@ -109,6 +118,17 @@ impl Connections {
     pub fn cut(&self, is_gone: impl Fn(&Arc<LiveChain>) -> bool) {
         self.each(|fate| {
             if is_gone(&fate.chain) {
+                fate.is_cut.set(true);
+                fate.wake();
+            }
+        });
+    }
+
+    /// Ends connections that depend on a host which fails its health checks.
+    pub fn cut_unhealthy(&self) {
+        self.each(|fate| {
+            let failed = |host: &Arc<Host>| host.flags().any(HealthFlags::FAILED_ACTIVE);
+            if fate.host.borrow().as_ref().is_some_and(failed) {
                 fate.is_cut.set(true);
                 fate.wake();
             }

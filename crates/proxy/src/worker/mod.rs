@@ -145,6 +145,7 @@ impl Worker {
     /// What is due from time to time: idle connections are closed, and what is under way is told.
     fn tick(&self) {
         self.seen.tick();
+        self.connections.cut_unhealthy();
         let now = Instant::now();
         let version = self.shared.clusters.version();
         let mut clusters = self.clusters.borrow_mut();

@@ -155,12 +155,19 @@ async fn accept(worker: Rc<Worker>, port: Port) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(listener = %port.listener, %error, "cannot listen"),
     };
+    let mut accepted = 0_u32;
     loop {
         match socket.accept().await {
             Ok((stream, remote)) => {
                 let listener = worker.listeners.borrow().get(&port.listener).cloned();
-                if let Some(listener) = listener {
-                    tokio::task::spawn_local(downstream::serve(Rc::clone(&worker), listener, stream, remote));
+                let Some(listener) = listener else { continue };
+                accepted = accepted.wrapping_add(1);
+                let at_once = listener.engine.accepts_per_event.unwrap_or(u32::MAX).max(1);
+                tokio::task::spawn_local(downstream::serve(Rc::clone(&worker), listener, stream, remote));
+                if accepted >= at_once {
+                    // What has been accepted comes first.
+                    accepted = 0;
+                    tokio::task::yield_now().await;
                 }
             }
             Err(error) if is_of_connection(&error) => {}

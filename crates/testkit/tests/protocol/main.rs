@@ -39,6 +39,7 @@ use tests;
 families!(
     access_log,
     chunked,
+    fields,
     filters,
     head_method,
     header_limits,

@@ -49,6 +49,13 @@ impl<C: Consumer> Store<C> {
         let mut outcome = Outcome { refused: faults, passed_over: 0 };
         self.touched = false;
         let gone = if whole { self.missing(kind, origin, &items, &outcome.refused) } else { Vec::new() };
+        let mut gone: Vec<Arc<str>> = removed.into_iter().map(Arc::from).chain(gone).collect();
+        if kind == Kind::LISTENER {
+            // As in Envoy: the one that comes may have the address of the one that goes.
+            for name in gone.drain(..) {
+                self.take_away(&(kind, name), now);
+            }
+        }
         for item in items {
             let key = (kind, item.name.clone());
             if whose.is_some_and(|names| !names.contains(&key.1)) || !self.is_wanted(&key) {
@@ -57,7 +64,7 @@ impl<C: Consumer> Store<C> {
                 outcome.refused.push(Fault { name: Some(key.1), reason });
             }
         }
-        for name in removed.into_iter().map(Arc::from).chain(gone) {
+        for name in gone {
             self.take_away(&(kind, name), now);
         }
         self.warming.whole_answered(kind, now.monotonic);

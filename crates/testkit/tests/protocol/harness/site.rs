@@ -49,6 +49,8 @@ pub struct Cluster {
     pub options: Value,
     pub sockets: Vec<TcpListener>,
     endpoints: Vec<Value>,
+    /// It knows its endpoints by itself.
+    is_bare: bool,
 }
 
 fn put(value: &mut Value, path: &str, new: Value) {
@@ -67,7 +69,14 @@ fn endpoint(address: SocketAddr) -> Value {
 impl Cluster {
     fn new(name: String) -> Cluster {
         let config = json!({"connect_timeout": "10s", "type": "STATIC"});
-        Cluster { name, config, options: Value::Null, sockets: Vec::new(), endpoints: Vec::new() }
+        Cluster {
+            name,
+            config,
+            options: Value::Null,
+            sockets: Vec::new(),
+            endpoints: Vec::new(),
+            is_bare: false,
+        }
     }
 
     /// Adds an endpoint with a socket that the script accepts on.
@@ -75,6 +84,13 @@ impl Cluster {
         let socket = TcpListener::bind("127.0.0.1:0").expect("bind");
         self.endpoints.push(endpoint(socket.local_addr().unwrap()));
         self.sockets.push(socket);
+        self
+    }
+
+    /// A cluster that knows its endpoints by itself, configured like this.
+    pub fn bare(&mut self, config: Value) -> &mut Cluster {
+        self.config = config;
+        self.is_bare = true;
         self
     }
 
@@ -98,8 +114,10 @@ impl Cluster {
     fn build(&self) -> Value {
         let mut config = self.config.clone();
         config["name"] = self.name.as_str().into();
-        config["load_assignment"] =
-            json!({"cluster_name": self.name, "endpoints": [{"lb_endpoints": self.endpoints}]});
+        if !self.is_bare {
+            config["load_assignment"] =
+                json!({"cluster_name": self.name, "endpoints": [{"lb_endpoints": self.endpoints}]});
+        }
         if !self.options.is_null() {
             let mut options = self.options.clone();
             options["@type"] = OPTIONS.into();
