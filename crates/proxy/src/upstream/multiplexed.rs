@@ -35,7 +35,7 @@ struct Open {
 /// A connection that is being opened.
 #[derive(Default)]
 struct Opening {
-    result: RefCell<Option<Result<(), UpstreamError>>>,
+    result: RefCell<Option<Result<Handle, UpstreamError>>>,
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -65,7 +65,8 @@ impl Multiplexed {
         Some(handle)
     }
 
-    /// Whether a connection is being opened; then waits until it is.
+    /// Whether a connection is being opened; then waits until it is, or has failed. It may be over again by the time
+    /// somebody is told.
     pub async fn wait(&self, host: &Host) -> Option<Result<(), UpstreamError>> {
         let opening = self.hosts.borrow().get(&host.id())?.opening.clone()?;
         let result = poll_fn(|cx| match &*opening.result.borrow() {
@@ -75,11 +76,14 @@ impl Multiplexed {
                 Poll::Pending
             }
         });
-        Some(result.await)
+        Some(result.await.and_then(|handle| match handle.fault() {
+            Some(fault) if !self.is_open(host) => Err(super::http2::broken(fault)),
+            _ => Ok(()),
+        }))
     }
 
     /// Whether any connection to the host is open.
-    pub fn is_open(&self, host: &Host) -> bool {
+    fn is_open(&self, host: &Host) -> bool {
         let hosts = self.hosts.borrow();
         hosts
             .get(&host.id())
@@ -140,8 +144,8 @@ async fn run(cluster: Weak<WorkerCluster>, host: Arc<Host>, held: Held, opening:
         Ok(socket) => {
             owner.stats.upstream_cx_http2_total.inc();
             let (driver, handle) = h2::connect(socket, config);
-            owner.multiplexed.opened(&host, Some(handle));
-            (Ok(()), Some(driver))
+            owner.multiplexed.opened(&host, Some(handle.clone()));
+            (Ok(handle), Some(driver))
         }
         Err(error) => {
             owner.multiplexed.opened(&host, None);
