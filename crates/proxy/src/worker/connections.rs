@@ -14,6 +14,7 @@ pub(crate) struct Fate {
     chain: Arc<LiveChain>,
     direction: Direction,
     is_draining: Cell<bool>,
+    is_failing: Rc<Cell<bool>>,
     is_cut: Cell<bool>,
     waker: Cell<Option<Waker>>,
 }
@@ -21,7 +22,7 @@ pub(crate) struct Fate {
 impl Fate {
     /// Whether the connection is to end after what it is doing.
     pub fn is_draining(&self) -> bool {
-        self.is_draining.get()
+        self.is_draining.get() || self.is_failing.get()
     }
 
     /// Ready when the connection is to end now.
@@ -46,6 +47,8 @@ impl Fate {
 pub(crate) struct Connections {
     all: RefCell<Vec<Weak<Fate>>>,
     is_draining: Cell<Option<Scope>>,
+    /// Health checks are answered as if this proxy was failing: connections are to end as long as that is so.
+    is_failing: Rc<Cell<bool>>,
 }
 
 /// Whose connections are meant.
@@ -71,6 +74,7 @@ impl Connections {
             chain: Arc::clone(chain),
             direction,
             is_draining: Cell::new(is_draining),
+            is_failing: Rc::clone(&self.is_failing),
             is_cut: Cell::new(false),
             waker: Cell::new(None),
         });
@@ -93,6 +97,12 @@ impl Connections {
                 fate.wake();
             }
         });
+    }
+
+    /// Lets connections end after what they are doing, until it is taken back.
+    pub fn fail(&self, is_failing: bool) {
+        self.is_failing.set(is_failing);
+        self.each(Fate::wake);
     }
 
     /// Lets the connections of chains that `is_gone` names end after what they are doing.

@@ -275,10 +275,12 @@ fn listeners() -> Vec<Case> {
                 x.see(x.proxy.admin("POST", "/drain_listeners")?.0);
                 x.see(refused(x)?);
                 upstream.answer("ok")?;
-                x.see(client.response()?.brief());
+                let response = client.response()?;
+                x.see(response.brief());
+                x.see(response.told("connection"));
                 Ok(())
             },
-            "200, refused, 200 ok",
+            "200, refused, 200 ok, connection=-",
         ),
         case(
             "inboundonly: an outbound listener stays as it is",
