@@ -10,6 +10,7 @@
 
 mod chores;
 mod dist;
+mod library;
 mod setup;
 mod shell;
 mod tools;

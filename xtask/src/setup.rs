@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: what tests and demo need beyond Rust, installed once.
 
+use crate::library;
 use crate::shell::{self, Done, Failure};
 use crate::tools;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ const PROGRAMS: [(&str, &str); 3] = [("nft", "nftables"), ("iptables", "iptables
 pub fn everything() -> Done {
     system_packages(&PROGRAMS)?;
     tools::ENVOY.install()?;
+    library::GRPCIO.install()?;
     nextest()?;
     Ok(())
 }

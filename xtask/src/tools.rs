@@ -136,7 +136,8 @@ fn place(from: &Path, to: &Path) -> Done {
     at(to, fs::rename(&partial, to))
 }
 
-fn cache_dir() -> Done<PathBuf> {
+/// Where what was downloaded is kept for this user.
+pub fn cache_dir() -> Done<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(dir) => PathBuf::from(dir),
         None => match std::env::var_os("HOME") {

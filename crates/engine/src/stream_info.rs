@@ -97,6 +97,8 @@ pub struct StreamInfo {
     pub cluster: Option<Arc<str>>,
     /// The host chosen, of the last attempt.
     pub upstream_host: Option<Arc<str>>,
+    /// What it was spoken to in.
+    pub upstream_protocol: Option<Protocol>,
     /// The proxy's end of the connection to it.
     pub upstream_local: Option<SocketAddr>,
     /// Why the connection to it failed.
@@ -129,6 +131,7 @@ impl StreamInfo {
             header_bytes_sent: 0,
             cluster: None,
             upstream_host: None,
+            upstream_protocol: None,
             upstream_local: None,
             transport_failure: None,
             route: None,

@@ -67,6 +67,11 @@ pub struct FloodLimits {
     pub priority_frames_per_stream: u32,
     /// `max_inbound_window_update_frames_per_data_frame_sent`; see [`Config`]'s source for Envoy's formula.
     pub window_updates_per_data_frame: u32,
+    /// PING and SETTINGS in a row, which have to be answered; with each frame of a message, and with time, there may be
+    /// more.
+    pub answers: u32,
+    /// How many more each second.
+    pub answers_per_second: u32,
     /// Envoy's `overload.premature_reset_total_stream_count`: when so many streams are over, less than half of them may
     /// have been reset by the client prematurely.
     pub premature_resets: u32,
@@ -101,6 +106,8 @@ impl Default for FloodLimits {
             consecutive_empty_frames: 1,
             priority_frames_per_stream: 100,
             window_updates_per_data_frame: 10,
+            answers: 1_000,
+            answers_per_second: 100,
             premature_resets: 500,
             premature_reset_lifetime: Duration::from_secs(1),
         }

@@ -16,6 +16,9 @@ pub struct Flood {
     empty_frames_in_a_row: u32,
     closed_streams: u64,
     premature_resets: u64,
+    /// PING and SETTINGS that were answered and not yet made up for.
+    answered: u32,
+    answers_since: Option<Instant>,
 }
 
 fn flood(reason: &'static str) -> Fault {
@@ -45,6 +48,28 @@ impl Flood {
         if self.priority_frames > most { Err(flood("too many PRIORITY frames")) } else { Ok(()) }
     }
 
+    /// PING or SETTINGS came, which have to be answered. Those who send messages may ask as often; beyond that, time has
+    /// to pass: a peer that reads every answer never has many of them waiting ([`outbound`](Self::outbound)).
+    pub fn answer(&mut self, now: Instant, limits: &FloodLimits) -> Result<(), Fault> {
+        if self.answered == 0 {
+            self.answers_since = Some(now);
+        }
+        self.answered += 1;
+        if self.answered <= limits.answers {
+            return Ok(());
+        }
+        let passed = self.answers_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let forgiven = passed.as_millis() * u128::from(limits.answers_per_second) / 1000;
+        self.answered = self.answered.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
+        self.answers_since = Some(now);
+        if self.answered > limits.answers { Err(flood("too many frames that ask for an answer")) } else { Ok(()) }
+    }
+
+    /// A frame of a message came.
+    fn forgive(&mut self) {
+        self.answered = self.answered.saturating_sub(1);
+    }
+
     /// WINDOW_UPDATE came.
     pub fn window_update(&mut self, limits: &FloodLimits) -> Result<(), Fault> {
         self.window_updates += 1;
@@ -56,6 +81,7 @@ impl Flood {
     /// HEADERS, CONTINUATION or DATA came; `is_empty`: it neither holds nor ends anything.
     pub fn frame(&mut self, is_empty: bool, limits: &FloodLimits) -> Result<(), Fault> {
         if !is_empty {
+            self.forgive();
             self.empty_frames_in_a_row = 0;
             return Ok(());
         }

@@ -305,15 +305,21 @@ impl Control {
         })
     }
 
-    /// Lets connections end after what they are doing; and listeners stop accepting, if so.
-    pub fn drain(&mut self, scope: Scope, stops_accepting: bool) {
+    /// Lets connections end after what they are doing.
+    pub fn drain(&mut self, scope: Scope) {
         if scope == Scope::All {
             self.draining.get_or_insert_with(Instant::now);
         }
         self.tell(|| Order::Drain(scope));
-        if !stops_accepting {
-            return;
-        }
+    }
+
+    /// Lets connections end after what they are doing, until it is taken back.
+    pub fn fail(&self, is_failing: bool) {
+        self.tell(|| Order::Fail(is_failing));
+    }
+
+    /// Lets listeners stop accepting; connections stay.
+    pub fn close(&mut self, scope: Scope) {
         let is_meant = |name: &&String| {
             let direction = self.listeners.get(name).map(|listener| listener.engine.direction);
             scope == Scope::All || direction == Some(Direction::Inbound)

@@ -372,7 +372,8 @@ async fn end(shared: &Shared, control: &RefCell<Control>) -> Result<(), StartErr
             _ = reopen.recv() => shared.logs.reopen(),
         }
     }
-    control.borrow_mut().drain(Scope::All, true);
+    control.borrow_mut().drain(Scope::All);
+    control.borrow_mut().close(Scope::All);
     let latest = control.borrow().drained_at();
     tokio::select! {
         () = shared.connections.none() => {}

@@ -40,6 +40,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 enum Order {
     Drain(Drain),
     Listeners(SyncSender<Vec<ListenerStatus>>),
+    Fail(bool),
     Quit,
 }
 
@@ -225,6 +226,7 @@ impl Subject for Proxy {
 
     fn fail_health_checks(&self, fail: bool) {
         self.is_failing.store(fail, Ordering::Relaxed);
+        self.order(Order::Fail(fail));
     }
 
     fn quit(&self) {
@@ -246,6 +248,7 @@ impl Orders {
                     let _ = answer.try_send(bound.collect());
                 }
                 Order::Drain(drain) => drain_listeners(control, drain, drain_time),
+                Order::Fail(is_failing) => control.borrow().fail(is_failing),
             }
         }
         // The admin interface has gone: that is no reason to end.
@@ -255,13 +258,15 @@ impl Orders {
 
 fn drain_listeners(control: &Rc<RefCell<Control>>, drain: Drain, drain_time: Duration) {
     let scope = if drain.inbound_only { Scope::Inbound } else { Scope::All };
-    let closes_now = !drain.graceful && !drain.skip_exit;
-    control.borrow_mut().drain(scope, closes_now);
-    if drain.graceful && !drain.skip_exit {
+    if !drain.graceful {
+        return control.borrow_mut().close(scope);
+    }
+    control.borrow_mut().drain(scope);
+    if !drain.skip_exit {
         let control = Rc::clone(control);
         tokio::task::spawn_local(async move {
             tokio::time::sleep(drain_time).await;
-            control.borrow_mut().drain(scope, true);
+            control.borrow_mut().close(scope);
         });
     }
 }

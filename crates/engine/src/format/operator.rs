@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, header};
 
 use super::digits;
 use super::time::TimeFormat;
-use crate::{Headers, RequestField, StreamInfo, StreamView, is_grpc};
+use crate::{Headers, Request, RequestField, StreamInfo, StreamView, is_grpc};
 
 /// What fills a hole.
 #[derive(Clone, Debug)]
@@ -74,6 +74,13 @@ simple! {
     HeaderBytesSent = "DOWNSTREAM_HEADER_BYTES_SENT", true;
     WireBytesReceived = "DOWNSTREAM_WIRE_BYTES_RECEIVED", true;
     WireBytesSent = "DOWNSTREAM_WIRE_BYTES_SENT", true;
+    RequestHeadersBytes = "REQUEST_HEADERS_BYTES", true;
+    ResponseHeadersBytes = "RESPONSE_HEADERS_BYTES", true;
+    ResponseTrailersBytes = "RESPONSE_TRAILERS_BYTES", true;
+    UpstreamHeaderBytesSent = "UPSTREAM_HEADER_BYTES_SENT", true;
+    UpstreamHeaderBytesReceived = "UPSTREAM_HEADER_BYTES_RECEIVED", true;
+    UpstreamWireBytesSent = "UPSTREAM_WIRE_BYTES_SENT", true;
+    UpstreamWireBytesReceived = "UPSTREAM_WIRE_BYTES_RECEIVED", true;
     Duration = "DURATION", true;
     RequestDuration = "REQUEST_DURATION", true;
     RequestTxDuration = "REQUEST_TX_DURATION", true;
@@ -81,6 +88,7 @@ simple! {
     ResponseTxDuration = "RESPONSE_TX_DURATION", true;
     UpstreamHost = "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS", false;
     UpstreamCluster = "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW", false;
+    UpstreamProtocol = "UPSTREAM_PROTOCOL", false;
     UpstreamLocal = "UPSTREAM_LOCAL_ADDRESS", false;
     UpstreamLocalIp = "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", false;
     UpstreamLocalPort = "UPSTREAM_LOCAL_PORT", true;
@@ -172,6 +180,13 @@ impl Simple {
             Simple::HeaderBytesSent => number(Some(info.header_bytes_sent), out),
             Simple::WireBytesReceived => number(Some(info.bytes_received + info.header_bytes_received), out),
             Simple::WireBytesSent => number(Some(info.bytes_sent + info.header_bytes_sent), out),
+            Simple::RequestHeadersBytes => number(Some(request_bytes(stream)), out),
+            Simple::ResponseHeadersBytes => number(Some(header_bytes(stream.response)), out),
+            Simple::ResponseTrailersBytes => number(Some(header_bytes(stream.trailers)), out),
+            Simple::UpstreamHeaderBytesSent => number(Some(sent_upstream(stream, 0)), out),
+            Simple::UpstreamHeaderBytesReceived => number(Some(received_upstream(stream, 0)), out),
+            Simple::UpstreamWireBytesSent => number(Some(sent_upstream(stream, info.bytes_received)), out),
+            Simple::UpstreamWireBytesReceived => number(Some(received_upstream(stream, info.bytes_sent)), out),
             Simple::Duration => millis(info.ended, out),
             Simple::RequestDuration => millis(info.request_ended, out),
             Simple::RequestTxDuration => millis(info.upstream_began, out),
@@ -181,6 +196,7 @@ impl Simple {
             }
             Simple::UpstreamHost => text(info.upstream_host.as_deref(), out),
             Simple::UpstreamCluster => text(info.cluster.as_deref(), out),
+            Simple::UpstreamProtocol => text(info.upstream_protocol.map(|protocol| protocol.as_str()), out),
             Simple::UpstreamLocal => socket(info.upstream_local, out),
             Simple::UpstreamLocalIp => address(info.upstream_local.map(ip), out),
             Simple::UpstreamLocalPort => number(info.upstream_local.map(|at| at.port()), out),
@@ -213,6 +229,29 @@ impl Simple {
             | Simple::DownstreamTransportFailure => false,
         }
     }
+}
+
+fn header_bytes(headers: Option<&Headers>) -> u64 {
+    headers.map_or(0, |headers| headers.wire_bytes() as u64)
+}
+
+/// Of a request's head, without what is between its parts.
+fn request_bytes(stream: StreamView<'_>) -> u64 {
+    let line = |request: &Request| {
+        (request.method.as_str().len() + request.path.len() + request.authority.len()) as u64
+    };
+    stream.request.map_or(0, |request| line(request) + header_bytes(Some(&request.headers)))
+}
+
+/// What the upstream got: the head, if it got any, and the body.
+fn sent_upstream(stream: StreamView<'_>, body: u64) -> u64 {
+    if stream.info.upstream_protocol.is_some() { request_bytes(stream) + body } else { 0 }
+}
+
+/// What came from the upstream, alike.
+fn received_upstream(stream: StreamView<'_>, body: u64) -> u64 {
+    let has_answered = stream.info.upstream_protocol.is_some() && stream.info.response_began.is_some();
+    if has_answered { header_bytes(stream.response) + body } else { 0 }
 }
 
 /// The number that a gRPC response says of itself, in its trailers or, if it has none, in its headers.

@@ -32,6 +32,7 @@ impl Connection {
         if !header.length.is_multiple_of(6) {
             return Err(size_error("SETTINGS"));
         }
+        self.flood.answer(self.now, &self.config.limits)?;
         let before = self.peer;
         self.peer.read(payload, self.role == Role::Client)?;
         self.stage = Stage::Open;
@@ -143,6 +144,7 @@ impl Connection {
         if header.has(flag::ACK) {
             return Ok(Some(Event::Pong(*content)));
         }
+        self.flood.answer(self.now, &self.config.limits)?;
         self.output.frame(kind::PING, flag::ACK, 0, content);
         Ok(None)
     }

@@ -6,6 +6,7 @@ use http::HeaderValue;
 use ostro_engine::Request;
 use ostro_http2::{Counts, ErrorCode, OpenError};
 
+use super::fault::ConnectionFault;
 use super::shared::{End, SharedRef};
 use super::stream::Stream;
 
@@ -90,7 +91,12 @@ impl Handle {
 
     /// Whether the connection is over.
     pub fn is_closed(&self) -> bool {
-        self.shared.borrow().fault.is_some()
+        self.fault().is_some()
+    }
+
+    /// Why the connection is over, if it is.
+    pub fn fault(&self) -> Option<ConnectionFault> {
+        self.shared.borrow().fault
     }
 
     /// Ends the connection when its streams have ended. A server says so first, takes what comes until the client has

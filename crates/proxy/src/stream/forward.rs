@@ -285,6 +285,7 @@ impl Stream<'_> {
         let now = Instant::now();
         self.info.upstream_began = Some(now - self.began);
         self.info.upstream_local = lease.local_address();
+        self.info.upstream_protocol = lease.carrier.protocol();
         let stats = &way.cluster.stats;
         stats.upstream_rq_total.inc();
         let _active = stats.upstream_rq_active.enter();

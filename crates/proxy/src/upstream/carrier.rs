@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use ostro_engine::{Headers, Request};
+use ostro_engine::{Headers, Protocol, Request};
 
 use super::error::UpstreamError;
 use super::http1::{Call, ResponseHead};
@@ -49,6 +49,15 @@ impl Carrier {
             Carrier::Raw(_) => {}
         }
         Ok(())
+    }
+
+    /// What it speaks; `None` for bytes.
+    pub fn protocol(&self) -> Option<Protocol> {
+        match self {
+            Carrier::Http1(_) => Some(Protocol::Http11),
+            Carrier::Http2(_) => Some(Protocol::Http2),
+            Carrier::Raw(_) => None,
+        }
     }
 
     /// Whether it is HTTP/2.

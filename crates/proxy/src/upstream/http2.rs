@@ -127,7 +127,15 @@ fn failed(error: StreamError) -> UpstreamError {
             UpstreamError::Protocol("http2.remote_reset")
         }
         StreamError::Reset { .. } => UpstreamError::Reset,
-        StreamError::Connection(ConnectionFault::Protocol(_)) => UpstreamError::Protocol("http2.violation"),
-        StreamError::Connection(_) | StreamError::OutOfOrder => UpstreamError::Terminated,
+        StreamError::Connection(fault) => broken(fault),
+        StreamError::OutOfOrder => UpstreamError::Terminated,
+    }
+}
+
+/// What it means to a request that the connection is over.
+pub(super) fn broken(fault: ConnectionFault) -> UpstreamError {
+    match fault {
+        ConnectionFault::Protocol(_) => UpstreamError::Protocol("http2.violation"),
+        _ => UpstreamError::Terminated,
     }
 }

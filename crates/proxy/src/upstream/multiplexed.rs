@@ -36,7 +36,7 @@ struct Open {
 /// A connection that is being opened.
 #[derive(Default)]
 struct Opening {
-    result: RefCell<Option<Result<(), UpstreamError>>>,
+    result: RefCell<Option<Result<Handle, UpstreamError>>>,
     waiting: Waiting,
 }
 
@@ -66,7 +66,8 @@ impl Multiplexed {
         Some(handle)
     }
 
-    /// Whether a connection is being opened; then waits until it is.
+    /// Whether a connection is being opened; then waits until it is, or has failed. It may be over again by the time
+    /// somebody is told.
     pub async fn wait(&self, host: &Host) -> Option<Result<(), UpstreamError>> {
         let opening = self.hosts.borrow().get(&host.id())?.opening.clone()?;
         let mut place = opening.waiting.place();
@@ -79,11 +80,14 @@ impl Multiplexed {
         });
         let result = result.await;
         place.leave();
-        Some(result)
+        Some(result.and_then(|handle| match handle.fault() {
+            Some(fault) if !self.is_open(host) => Err(super::http2::broken(fault)),
+            _ => Ok(()),
+        }))
     }
 
     /// Whether any connection to the host is open.
-    pub fn is_open(&self, host: &Host) -> bool {
+    fn is_open(&self, host: &Host) -> bool {
         let hosts = self.hosts.borrow();
         hosts
             .get(&host.id())
@@ -145,8 +149,8 @@ async fn run(cluster: Weak<WorkerCluster>, host: Arc<Host>, held: Held, opening:
             owner.stats.upstream_cx_http2_total.inc();
             let (driver, handle) = h2::connect(socket, config);
             let alive = Alive::new(handle.clone(), owner.upstream.cluster.http.http2.keepalive);
-            owner.multiplexed.opened(&host, Some(handle));
-            (Ok(()), Some((driver, alive)))
+            owner.multiplexed.opened(&host, Some(handle.clone()));
+            (Ok(handle), Some((driver, alive)))
         }
         Err(error) => {
             owner.multiplexed.opened(&host, None);

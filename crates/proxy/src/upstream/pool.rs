@@ -215,9 +215,6 @@ impl WorkerCluster {
                 && let Some(opened) = self.multiplexed.wait(host).await
             {
                 opened.map_err(AcquireError::Upstream)?;
-                if !self.multiplexed.is_open(host) {
-                    return Err(AcquireError::Upstream(UpstreamError::Terminated));
-                }
                 continue;
             }
             let Ok(permit) = self.upstream.connect(host, plan.priority) else {

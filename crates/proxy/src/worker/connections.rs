@@ -15,6 +15,7 @@ pub(crate) struct Fate {
     chain: Arc<LiveChain>,
     direction: Direction,
     is_draining: Cell<bool>,
+    is_failing: Rc<Cell<bool>>,
     is_cut: Cell<bool>,
     /// The host it is carried to, where it is not to outlive that host's health.
     host: RefCell<Option<Arc<Host>>>,
@@ -24,7 +25,7 @@ pub(crate) struct Fate {
 impl Fate {
     /// Whether the connection is to end after what it is doing.
     pub fn is_draining(&self) -> bool {
-        self.is_draining.get()
+        self.is_draining.get() || self.is_failing.get()
     }
 
     /// Ready when the connection is to end now.
@@ -54,6 +55,8 @@ impl Fate {
 pub(crate) struct Connections {
     all: RefCell<Vec<Weak<Fate>>>,
     is_draining: Cell<Option<Scope>>,
+    /// Health checks are answered as if this proxy was failing: connections are to end as long as that is so.
+    is_failing: Rc<Cell<bool>>,
 }
 
 /// Whose connections are meant.
@@ -79,6 +82,7 @@ impl Connections {
             chain: Arc::clone(chain),
             direction,
             is_draining: Cell::new(is_draining),
+            is_failing: Rc::clone(&self.is_failing),
             is_cut: Cell::new(false),
             host: RefCell::new(None),
             waker: Cell::new(None),
@@ -102,6 +106,12 @@ impl Connections {
                 fate.wake();
             }
         });
+    }
+
+    /// Lets connections end after what they are doing, until it is taken back.
+    pub fn fail(&self, is_failing: bool) {
+        self.is_failing.set(is_failing);
+        self.each(Fate::wake);
     }
 
     /// Lets the connections of chains that `is_gone` names end after what they are doing.

@@ -39,6 +39,8 @@ pub(crate) enum Order {
     Close(Arc<str>),
     /// Connections are to end after what they are doing.
     Drain(Scope),
+    /// Connections are to end after what they are doing as long as this says so.
+    Fail(bool),
     /// The connections of these chains are.
     DrainChains(Arc<Vec<Arc<LiveChain>>>),
     /// They are to end now.
@@ -140,6 +142,7 @@ fn obey(worker: &Rc<Worker>, ports: &mut HashMap<Arc<str>, Vec<AbortHandle>>, or
         }
         Order::Close(name) => ports.remove(&name).into_iter().flatten().for_each(|task| task.abort()),
         Order::Drain(scope) => worker.connections.drain(scope),
+        Order::Fail(is_failing) => worker.connections.fail(is_failing),
         Order::DrainChains(chains) => {
             worker.connections.drain_chains(|chain| chains.iter().any(|gone| Arc::ptr_eq(gone, chain)));
         }

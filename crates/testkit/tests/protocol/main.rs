@@ -10,6 +10,7 @@
 //! saw. `OSTRO_PROXY` is the binary of ours, `target/debug/ostro-proxy` without it.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail the test by panicking")]
 
+mod differences;
 mod harness;
 
 /// The families, and the tests of each: `FAMILY::envoy`, `FAMILY::ours`.
@@ -38,9 +39,13 @@ use tests;
 
 families!(
     access_log,
+    bulk,
     chunked,
+    drain,
     fields,
     filters,
+    goaway,
+    grpc,
     head_method,
     header_limits,
     headers,
@@ -48,12 +53,15 @@ families!(
     keep_alive,
     limits,
     pipelining,
+    pressure,
     refusals_h1,
     refusals_h2,
     refusals_h2_upstream,
     refusals_upstream,
     retry,
     routing,
+    slow_reader,
+    slow_writer,
     tcp,
     timeouts,
     trailers,

@@ -143,6 +143,35 @@ fn websocket() -> Vec<Case> {
             "upgrade=WebSocket, 101",
         ),
         case(
+            "a client that ends its half is taken to have left",
+            enabled,
+            |x| {
+                let (mut client, mut upstream, _) = x.begin(UPGRADE)?;
+                upstream.send(SWITCHED)?;
+                client.response()?;
+                client.send(masked("last"))?;
+                client.fin()?;
+                x.see(unmasked(&mut upstream)?);
+                x.see(upstream.closed()?);
+                x.see(client.closed()?);
+                x.see_log()
+            },
+            "last, closed, closed, log 101 DC downstream_remote_disconnect",
+        ),
+        case(
+            "an upstream that resets",
+            enabled,
+            |x| {
+                let (mut client, mut upstream, _) = x.begin(UPGRADE)?;
+                upstream.send(SWITCHED)?;
+                client.response()?;
+                upstream.reset()?;
+                x.see(client.closed()?);
+                x.see_verdict()
+            },
+            "closed, log 101 UC",
+        ),
+        case(
             "an upstream that answers plainly",
             enabled,
             |x| {
@@ -267,6 +296,63 @@ fn http2() -> Vec<Case> {
         .ours(
             ":method=CONNECT :path=/chat :protocol=websocket, 101, upgrade=websocket, 11, world",
             "the order of pseudo-headers says nothing (RFC 9113 8.3)",
+        ),
+        case(
+            "extended CONNECT to an upstream of HTTP/2, until each side ends its half",
+            |s| {
+                extended(s);
+                s.http2_upstream();
+                s.main().option("explicit_http_config.http2_protocol_options.allow_connect", json!(true));
+            },
+            |x| {
+                let mut client = x.h2_client()?;
+                let stream = client.stream();
+                client.headers(stream, CONNECT, false)?;
+                let mut upstream = crate::harness::H2::server(x.upstream()?, &[(ENABLE_CONNECT_PROTOCOL, 1)])?;
+                let (at, fields, _) = upstream.begun()?;
+                x.see(fields.iter().find(|(name, _)| name == ":protocol").map_or("-", |(_, value)| value.as_str()));
+                upstream.headers(at, &[(":status", "200")], false)?;
+                x.see(client.begun()?.1[0].1.clone());
+                client.data(stream, b"hello", true)?;
+                let got = upstream.wait(|event| match event {
+                    Event::Data { bytes, .. } => Some(String::from_utf8_lossy(bytes).into_owned()),
+                    _ => None,
+                })?;
+                x.see(got);
+                upstream.data(at, b"world", true)?;
+                x.see(client.reply(stream)?.text());
+                x.see_log()
+            },
+            "websocket, 200, hello, world, log 200 - via_upstream",
+        ),
+        case(
+            "a WebSocket's bytes are flow-controlled, from an upstream of HTTP/1 to a client of HTTP/2",
+            extended,
+            |x| {
+                let mut client = x.h2_client()?;
+                let stream = client.stream();
+                client.headers(stream, CONNECT, false)?;
+                let mut upstream = x.upstream()?;
+                upstream.request()?;
+                upstream.send(SWITCHED)?;
+                client.begun()?;
+                const SIZE: u64 = 4 << 20;
+                let check = std::thread::scope(|scope| -> crate::harness::Done<crate::harness::Check> {
+                    let sending = scope.spawn(|| upstream.send_body(0, SIZE));
+                    let mut check = crate::harness::Check::default();
+                    while check.bytes < SIZE {
+                        check.take(&client.wait(|event| match event {
+                            Event::Data { bytes, .. } => Some(bytes.clone()),
+                            _ => None,
+                        })?);
+                    }
+                    sending.join().unwrap()?;
+                    Ok(check)
+                })?;
+                x.see(check.told());
+                Ok(())
+            },
+            "4 MiB",
         ),
         case(
             "extended CONNECT that is not configured",

@@ -60,6 +60,17 @@ impl Case {
         self
     }
 
+    /// Whether ours does what Envoy is not expected to do.
+    pub fn differs(&self) -> bool {
+        let is_envoys = |outcome: &String| self.expected.contains(outcome);
+        self.ours.as_ref().is_some_and(|(outcomes, _)| !outcomes.first().is_some_and(is_envoys))
+    }
+
+    /// What Envoy does.
+    pub fn envoy(&self) -> &str {
+        &self.expected[0]
+    }
+
     fn accepts(&self, subject: Subject, seen: &str) -> bool {
         match (&self.ours, subject) {
             (Some((outcomes, _)), Subject::Ours) => outcomes.iter().any(|outcome| outcome == seen),

@@ -122,6 +122,11 @@ impl H2 {
         Ok(H2::new(wire, 1))
     }
 
+    /// A client whose preface, settings and first request have been sent on this connection.
+    pub fn resume(wire: Wire) -> H2 {
+        H2::new(wire, 3)
+    }
+
     /// A server: reads the preface, sends settings.
     pub fn server(mut wire: Wire, pairs: &[(u16, u32)]) -> Done<H2> {
         let preface = wire.take(PREFACE.len())?;
@@ -199,7 +204,8 @@ impl H2 {
         while !bytes.is_empty() {
             let room = self.room(stream);
             if room == 0 {
-                let event = self.read()?;
+                // The next frame may open a window, which is no event.
+                let Some(event) = self.step()? else { continue };
                 let over = matches!(&event, Event::End(_));
                 self.waiting.push_back(event);
                 if over {
@@ -345,14 +351,19 @@ impl H2 {
         self.wait(|event| matches!(event, Event::Pong(_)).then_some(()))
     }
 
-    /// What has come, as far as it is an event; reads once, and waits for no whole frame.
+    /// Whether a whole frame has been read and not been looked at.
+    pub fn has_frame(&self) -> bool {
+        let Some(length) = self.wire.buffer.first_chunk::<3>() else { return false };
+        let length = usize::from(length[0]) << 16 | usize::from(length[1]) << 8 | usize::from(length[2]);
+        self.wire.buffer.len() >= 9 + length
+    }
+
+    /// What has come, as far as it is an event; reads at most once, and waits for no whole frame.
     pub fn pump(&mut self) -> Done<Option<Event>> {
-        self.wire.fill()?;
-        while let Some(length) = self.wire.buffer.first_chunk::<3>() {
-            let length = usize::from(length[0]) << 16 | usize::from(length[1]) << 8 | usize::from(length[2]);
-            if self.wire.buffer.len() < 9 + length {
-                break;
-            }
+        if !self.has_frame() {
+            self.wire.fill()?;
+        }
+        while self.has_frame() {
             let Some(frame) = self.wire.frame()? else { break };
             if let Some(event) = self.take(frame)? {
                 return Ok(Some(event));
@@ -361,19 +372,29 @@ impl H2 {
         Ok(None)
     }
 
+    /// Leaves an event for later.
+    pub fn put_back(&mut self, event: Event) {
+        self.waiting.push_back(event);
+    }
+
     fn read(&mut self) -> Done<Event> {
         loop {
-            if self.told {
-                return Ok(Event::End(self.wire.how()));
-            }
-            let Some(frame) = self.wire.frame()? else {
-                self.told = true;
-                return Ok(Event::End(self.wire.how()));
-            };
-            if let Some(event) = self.take(frame)? {
+            if let Some(event) = self.step()? {
                 return Ok(event);
             }
         }
+    }
+
+    /// The next frame, as far as it is an event.
+    fn step(&mut self) -> Done<Option<Event>> {
+        if self.told {
+            return Ok(Some(Event::End(self.wire.how())));
+        }
+        let Some(frame) = self.wire.frame()? else {
+            self.told = true;
+            return Ok(Some(Event::End(self.wire.how())));
+        };
+        self.take(frame)
     }
 
     fn take(&mut self, frame: Frame) -> Done<Option<Event>> {

@@ -7,6 +7,7 @@
 
 #![allow(dead_code, reason = "instruments that families still to come use")]
 
+pub mod bodies;
 pub mod case;
 pub mod frames;
 pub mod h2;
@@ -17,6 +18,7 @@ pub mod site;
 pub mod stage;
 pub mod wire;
 
+pub use bodies::Check;
 pub use case::{Case, Family, case, listed, run};
 pub use h2::{Event, H2};
 pub use process::Subject;

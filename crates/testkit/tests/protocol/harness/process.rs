@@ -98,7 +98,9 @@ impl Proxy {
                 "suite",
             ])
             .args(["--file-flush-interval-msec", "10", "--concurrency", &launch.workers.to_string()])
-            .args(["--drain-time-s", &launch.drain_time.to_string(), "-c"])
+            .args(["--drain-time-s", &launch.drain_time.to_string()])
+            // Every connection learns of a drain at once, and not one after the other as time passes.
+            .args(["--drain-strategy", "immediate", "-c"])
             .arg(&config_path)
             .arg("--admin-address-path")
             .arg(&admin_path)

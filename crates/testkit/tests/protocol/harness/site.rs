@@ -94,6 +94,13 @@ impl Cluster {
         self
     }
 
+    /// Its only endpoint is somebody else's.
+    pub fn only(&mut self, address: SocketAddr) -> &mut Cluster {
+        self.sockets.clear();
+        self.endpoints = vec![endpoint(address)];
+        self
+    }
+
     /// Sets a field of the cluster.
     pub fn set(&mut self, path: &str, value: Value) -> &mut Cluster {
         put(&mut self.config, path, value);
