@@ -58,10 +58,14 @@ fn every_target_takes_what_is_like_its_corpus() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).unwrap() % sides.max(1)
     };
+    // How many of each input: more of them are a fuzzer for machines that have none.
+    let rounds: u64 = std::env::var("OSTRO_MUTATIONS").map_or(20, |text| text.parse().unwrap());
     for target in TARGETS {
-        for path in inputs(target.name) {
+        let all = inputs(target.name);
+        println!("{}: {} inputs", target.name, all.len() as u64 * rounds);
+        for path in all {
             let original = std::fs::read(&path).unwrap();
-            for _ in 0..20 {
+            for _ in 0..rounds {
                 let mut input = original.clone();
                 for _ in 0..=roll(4) {
                     let at = roll(input.len());

@@ -208,7 +208,11 @@ fn unsupported() -> Vec<(ResourceType, Value, &'static str)> {
             cluster("tls", json!({"transport_socket": {"name": "tls", "typed_config": tls}})),
             "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         ),
-        (ResourceType::Cluster, cluster("filters", json!({"filters": [{"name": "x"}]})), "filters"),
+        (
+            ResourceType::Cluster,
+            cluster("budgets", json!({"track_timeout_budgets": true})),
+            "track_timeout_budgets",
+        ),
         (ResourceType::Cluster, cluster("lrs", json!({"lrs_server": {"self": {}}})), "lrs_server"),
         (ResourceType::Route, json!({"name": "vhds", "vhds": {"config_source": {"ads": {}}}}), "vhds"),
     ]
