@@ -64,7 +64,7 @@ pub fn bench(name: Bench, args: &[String]) -> Done {
     let mut command = cargo();
     let binary = match name {
         Bench::Fire => {
-            run(cargo().args(["build", "--release", "--package", "ostro-proxy", "--bins"]))?;
+            build_proxy()?;
             command.env("OSTRO_PROXY", shell::target().join("release/ostro-proxy"));
             "bench-fire"
         }
