@@ -11,6 +11,8 @@ use std::process::Command;
 /// its binary without the `bench-` in front.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Bench {
+    /// Our proxy under a thousand changes of configuration a second (`bench-fire`).
+    Fire,
     /// Time and memory of a local mesh of 100 pods (`bench-local`).
     Local,
     /// Our L7 proxy and stock Envoy, side by side (`bench-proxy`).
@@ -59,7 +61,13 @@ pub fn conformance(proxy: Option<&str>, dir: &Path, folders: &[String]) -> Done 
 
 /// A benchmark of `crates/testkit`, in the release profile.
 pub fn bench(name: Bench, args: &[String]) -> Done {
+    let mut command = cargo();
     let binary = match name {
+        Bench::Fire => {
+            build_proxy()?;
+            command.env("OSTRO_PROXY", shell::target().join("release/ostro-proxy"));
+            "bench-fire"
+        }
         Bench::Local => {
             setup::mesh()?;
             run(cargo().args([
@@ -84,7 +92,6 @@ pub fn bench(name: Bench, args: &[String]) -> Done {
         }
         Bench::Translate => "bench-translate",
     };
-    let mut command = cargo();
     command.args(["run", "--release", "--package", "ostro-testkit", "--bin", binary, "--"]).args(args);
     run(environment(&mut command, None)?)
 }

@@ -40,7 +40,7 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
 ];
 
 /// Outside the floors: may depend on anything, and nothing on them.
-const SCAFFOLDING: &[&str] = &["ostro-testkit", "xtask"];
+const SCAFFOLDING: &[&str] = &["ostro-testkit", "ostro-fuzz-targets", "xtask"];
 
 /// Programs that the demo mesh carries: they are workloads, and know nothing of the mesh.
 const WORKLOADS: &[&str] = &["ostro-samples"];

@@ -103,6 +103,74 @@ pub fn field(message: &str, name: &str) -> Option<FieldInfo> {
     Some(FieldInfo { is_list: field.repeated(), message })
 }
 
+/// What the values of a field are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Numbers of any sort.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// Text.
+    Text,
+    /// Bytes.
+    Bytes,
+    /// Names of an enumeration.
+    Enumeration(Enumeration),
+    /// Messages of this full name.
+    Message(&'static str),
+}
+
+/// An enumeration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enumeration(table::Enum);
+
+impl Enumeration {
+    /// The names of its values, in order of declaration.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        self.0.names()
+    }
+}
+
+/// A field, for whoever walks messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldShape {
+    /// Its name in the `.proto` file.
+    pub name: &'static str,
+    /// It has many values: a list, or a map.
+    pub is_list: bool,
+    /// It is a map: its values are messages of a key and a value.
+    pub is_map: bool,
+    /// Which oneof of its message it belongs to: others of the same exclude it.
+    pub oneof: Option<u8>,
+    /// What its values are.
+    pub content: Content,
+}
+
+/// The full names of all messages, sorted.
+pub fn messages() -> impl Iterator<Item = &'static str> {
+    table::Message::all().map(table::Message::name)
+}
+
+/// The fields of the message of this full name or type URL, by number; none if there is no such message.
+pub fn fields(message: &str) -> Vec<FieldShape> {
+    let fields = table::Message::find(full_name(message)).map(table::Message::fields);
+    let shape = |field: table::Field| FieldShape {
+        name: field.name,
+        is_list: field.repeated(),
+        is_map: field.map(),
+        oneof: field.oneof,
+        content: match field.kind {
+            table::Kind::Bool => Content::Flag,
+            table::Kind::String => Content::Text,
+            table::Kind::Bytes => Content::Bytes,
+            table::Kind::Enum(of) => Content::Enumeration(Enumeration(of)),
+            table::Kind::Message(message) => Content::Message(message.name()),
+            _ => Content::Number,
+        },
+    };
+    fields.into_iter().flatten().map(shape).collect()
+}
+
 /// A moment, in seconds since 1970 and nanoseconds, as JSON has it; nothing outside the years 1 to 9999.
 pub fn timestamp(seconds: i64, nanos: i32) -> Option<String> {
     known::timestamp(seconds, nanos)

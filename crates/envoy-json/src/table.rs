@@ -132,6 +132,11 @@ impl Message {
         None
     }
 
+    /// All of them, sorted by name.
+    pub fn all() -> impl Iterator<Item = Message> {
+        (0..count(0)).filter_map(|at| u16::try_from(at).ok().map(Message))
+    }
+
     fn at(self) -> usize {
         HEADER + usize::from(self.0) * MESSAGE
     }
@@ -182,6 +187,11 @@ impl Enum {
             let at = values + value * VALUE;
             (u32_at(at).cast_signed(), text(u32_at(at + 4), usize::from(u16_at(at + 8))))
         })
+    }
+
+    /// In order of declaration.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        self.values().map(|(_, name)| name)
     }
 
     /// The first name of a number.

@@ -37,6 +37,8 @@ mod waiting;
 mod wire;
 mod worker;
 
+/// What people and programs send to the admin interface: parameters, and the fields they want to see.
+pub use admin::{Mask, Query};
 pub use body::Piece;
 pub use options::{Mode, Options};
 pub use server::{StartError, run};

@@ -191,7 +191,12 @@ async fn worker(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
 }
 
 async fn send(plan: &Plan, connection: &mut Option<SendRequest<Empty<Bytes>>>) -> Result<Answer, String> {
-    if connection.as_ref().is_none_or(|open| open.is_closed()) {
+    // One that the other end has said to close is ready no more, and nothing was sent on it.
+    let is_ready = match connection.as_mut() {
+        Some(open) => !open.is_closed() && open.ready().await.is_ok(),
+        None => false,
+    };
+    if !is_ready {
         *connection = Some(connect(plan.target).await?);
     }
     let Some(open) = connection.as_mut() else { return Err("no connection".to_string()) };

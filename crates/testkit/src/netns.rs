@@ -151,6 +151,19 @@ impl Netns {
     }
 }
 
+/// Runs `work`, with a small runtime, in a namespace of its own, and waits for its end. Not to be called from a task.
+pub fn alone<T, F>(work: impl FnOnce() -> F + Send + 'static) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    let netns = Netns::open(None)?;
+    netns.thread(move || {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(work()))
+    })?
+}
+
 impl Drop for Netns {
     fn drop(&mut self) {
         self.close.cancel();

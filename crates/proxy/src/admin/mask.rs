@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 /// Fields that are shown; those without fields of their own are shown whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mask(BTreeMap<String, Mask>);
+pub struct Mask(BTreeMap<String, Mask>);
 
 impl Mask {
     /// The mask, if all its paths are fields of this message: of a part of the document, whose lists may end a path.

@@ -36,6 +36,8 @@ use std::time::Instant;
 use ostro_engine::bootstrap::{AdminSettings, Runtime, StatsMatcher};
 
 pub(crate) use log_levels::LogLevels;
+pub use mask::Mask;
+pub use query::Query;
 pub(crate) use server::{AdminHandle, serve};
 pub(crate) use server_info::command_line;
 pub(crate) use stats::Buckets;

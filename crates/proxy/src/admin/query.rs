@@ -2,7 +2,7 @@
 
 /// Parameters, decoded, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
 
 impl Query {
     /// What stands behind the question mark. A parameter without a value has an empty one.

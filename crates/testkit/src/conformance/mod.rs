@@ -12,6 +12,7 @@ mod capture;
 mod later;
 mod metrics;
 mod routing;
+mod shapes;
 mod simulation;
 mod validation;
 
@@ -24,8 +25,10 @@ use crate::mix::Mix;
 pub use capture::disagreements as capture_disagreements;
 pub use later::Later;
 
-/// Folders that have a runner, in the order they run by default.
-pub const FOLDERS: [&str; 6] = ["simulation", "routing", "bookinfo", "validation", "capture", "metrics"];
+/// Folders that have a runner, in the order they run by default. `shapes` is none: it is whatever of a directory ends as
+/// Envoy's resources.
+pub const FOLDERS: [&str; 7] =
+    ["simulation", "routing", "bookinfo", "validation", "capture", "metrics", "shapes"];
 
 /// A foreign case, run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +83,7 @@ pub fn run(dir: &Path, folders: &[String], later: &Later, mix: Mix) -> Report {
             "validation" => validation::run(&dir.join(folder)),
             "capture" => capture::run(&dir.join(folder)),
             "metrics" => metrics::run(&dir.join(folder)),
+            "shapes" => shapes::run(dir),
             _ => Err(format!("no runner for folder {folder}; there are {}", FOLDERS.join(", "))),
         };
         match cases {

@@ -27,6 +27,13 @@ const EFFECT_MAX: Duration = Duration::from_secs(10);
 /// Between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// The echo services and what runs them, as documents.
+pub(super) fn services(ports: &[Port], mix: Mix) -> String {
+    let services = SERVICES.iter().enumerate();
+    let objects = services.flat_map(|(number, name)| echo(name, ports, mix.of(number)));
+    objects.map(|object| object.to_string()).collect::<Vec<_>>().join("\n---\n")
+}
+
 /// A mesh of echo services, and the directory that it follows.
 pub(super) struct Stage {
     mesh: Mesh,
@@ -39,12 +46,9 @@ impl Stage {
     pub(super) async fn open(ports: Vec<Port>, mix: Mix) -> Result<Stage, String> {
         let ports: Vec<Port> = ports.into_iter().filter(Port::is_served).collect();
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let services = SERVICES.iter().enumerate();
-        let objects = services.flat_map(|(number, name)| echo(name, &ports, mix.of(number)));
-        let objects: Vec<String> = objects.map(|object| object.to_string()).collect();
         let followed = dir.path().join("objects");
         std::fs::create_dir(&followed).map_err(|e| e.to_string())?;
-        std::fs::write(followed.join("echo.yaml"), objects.join("\n---\n")).map_err(|e| e.to_string())?;
+        std::fs::write(followed.join("echo.yaml"), services(&ports, mix)).map_err(|e| e.to_string())?;
         let tools = Tools::find(DataPlane::Envoy, None).map_err(|e| e.to_string())?;
         let any_port = ([127, 0, 0, 1], 0).into();
         // The runner takes the running binary for `ostro`, which stands beside this one.

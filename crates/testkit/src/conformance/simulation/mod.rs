@@ -9,20 +9,32 @@ mod world;
 
 use std::path::Path;
 
+use ostro_mesh::{Proxy, Snapshot};
+
 use super::{Case, Verdict, files, place, value};
 use case::{Expect, Outcome, Simulation};
 use world::World;
 
 /// Every case of every file.
 pub(super) fn run(dir: &Path) -> Result<Vec<Case>, String> {
+    let all = read_all(dir)?;
+    Ok(all.into_iter().map(|(name, case)| Case { name, verdict: judge(&case) }).collect())
+}
+
+/// The mesh and the proxy of every case, by its name, or why there are none.
+pub(super) fn meshes(dir: &Path) -> Result<Vec<(String, MeshOf)>, String> {
+    Ok(read_all(dir)?.into_iter().map(|(name, case)| (name, world::parts(&case))).collect())
+}
+
+type MeshOf = Result<(Snapshot, Proxy), Verdict>;
+
+fn read_all(dir: &Path) -> Result<Vec<(String, Simulation)>, String> {
     let mut cases = Vec::new();
     for path in files(dir)? {
         let simulations: Vec<Simulation> =
             serde_json::from_value(value(&path)?).map_err(|e| format!("{}: {e}", path.display()))?;
-        for simulation in simulations {
-            let name = format!("{}/{}", place(dir, &path), simulation.name);
-            cases.push(Case { name, verdict: judge(&simulation) });
-        }
+        let named = |case: Simulation| (format!("{}/{}", place(dir, &path), case.name), case);
+        cases.extend(simulations.into_iter().map(named));
     }
     Ok(cases)
 }

@@ -36,19 +36,7 @@ pub(super) struct World {
 impl World {
     /// The world of a case, or why there is none.
     pub(super) fn build(case: &Simulation) -> Result<World, Verdict> {
-        let mut mesh = Mesh::new(Settings::default());
-        let config = json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "istio", "namespace": "istio-system"},
-            "data": {"mesh": serde_json::Value::from(case.mesh_config.clone()).to_string()},
-        });
-        let mut objects = parse("mesh", &config.to_string())?;
-        objects.extend(parse("config", &case.config)?);
-        objects.extend(parse("kube", &case.kube)?);
-        let changes = objects.into_iter().map(|o| Change::Upsert(Arc::new(o))).collect();
-        let (snapshot, _) = mesh.apply(changes);
-        let proxy = proxy(&case.proxy);
+        let (snapshot, proxy) = parts(case)?;
         let is_router = proxy.kind == ProxyKind::Router;
         let mut world = World {
             snapshot,
@@ -107,6 +95,22 @@ impl World {
     fn view(&self) -> View<'_> {
         View::new(&self.snapshot, &self.proxy)
     }
+}
+
+/// The mesh and the proxy of a case.
+pub(super) fn parts(case: &Simulation) -> Result<(Snapshot, Proxy), Verdict> {
+    let mut mesh = Mesh::new(Settings::default());
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "istio", "namespace": "istio-system"},
+        "data": {"mesh": serde_json::Value::from(case.mesh_config.clone()).to_string()},
+    });
+    let mut objects = parse("mesh", &config.to_string())?;
+    objects.extend(parse("config", &case.config)?);
+    objects.extend(parse("kube", &case.kube)?);
+    let changes = objects.into_iter().map(|o| Change::Upsert(Arc::new(o))).collect();
+    Ok((mesh.apply(changes).0, proxy(&case.proxy)))
 }
 
 /// The objects of a text, all of which must be acceptable and of kinds that are read.
