@@ -104,9 +104,10 @@ impl Control {
         }
         let stats = self.shared.stats.cluster(&cluster.stat_name);
         let bind = self.shared.bind.overridden_by(cluster.bind.as_ref());
+        let exchange = cluster.exchange.as_ref().map(|_| self.shared.stats.metadata_exchange());
         let facts = ClusterFacts::of(&cluster);
         let number = self.shared.identity.number();
-        let live = Arc::new(LiveCluster { upstream, stats, bind, facts, number });
+        let live = Arc::new(LiveCluster { upstream, stats, bind, exchange, facts, number });
         if let Some(task) = self.resolving.remove(&name) {
             task.abort();
         }

@@ -131,6 +131,7 @@ async fn connections_are_counted_while_they_are_open_and_when_they_close() {
         ];
         family(proxy, "istio_tcp_connections_opened_total", &labels, 2.0);
         family(proxy, "istio_tcp_connections_closed_total", &labels, 1.0);
+        family(proxy, "envoy_metadata_exchange_alpn_protocol_not_found", &[], 2.0);
         family(proxy, "istio_tcp_sent_bytes_total", &labels, 16.0);
         let family = family(proxy, "istio_tcp_received_bytes_total", &labels, 16.0);
         assert!(family.samples.iter().all(|(_, labels, _)| labels.len() == 23), "{family:?}");

@@ -7,7 +7,7 @@ use ostro_engine::cluster::Bind;
 use ostro_engine::istio::ClusterFacts;
 
 use super::Versioned;
-use crate::stats::{ClusterStats, Scope};
+use crate::stats::{ClusterStats, MetadataExchangeStats, Scope};
 
 /// A cluster that is in force.
 pub(crate) struct LiveCluster {
@@ -17,6 +17,8 @@ pub(crate) struct LiveCluster {
     pub stats: Scope<ClusterStats>,
     /// Where its connections come from.
     pub bind: Bind,
+    /// What is counted of asking its connections' peers who they are, if they are asked.
+    pub exchange: Option<Scope<MetadataExchangeStats>>,
     /// What it says to Istio's filters.
     pub facts: ClusterFacts,
     /// Stands for it, as it is now, in keys of what those have seen.

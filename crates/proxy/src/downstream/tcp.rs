@@ -181,12 +181,15 @@ impl<'c> Tcp<'c> {
 
     /// A host has been reached. Where metadata is to be exchanged it is decided at once that there is none: that takes TLS.
     fn meet(&mut self, cluster: &WorkerCluster, host: &Host) {
+        let exchanges = [&cluster.live().exchange, &self.proxy.istio.exchange];
+        for exchange in exchanges.into_iter().flatten() {
+            exchange.on(&self.worker.writer).alpn_protocol_not_found.inc();
+        }
         if self.lives.is_empty() {
             return;
         }
         self.sides.endpoint = self.worker.seen.endpoint(host);
-        let of_cluster = cluster.upstream.cluster.exchange.is_some();
-        let of_chain = self.proxy.istio.exchanges;
+        let [of_cluster, of_chain] = exchanges.map(Option::is_some);
         self.know(|reporter| if reporter == Reporter::Source { of_cluster } else { of_chain });
     }
 

@@ -8,7 +8,7 @@ use ostro_engine::{Direction, HttpFilter, HttpFilterKind, NetworkFilter};
 
 use super::identity::{Identity, LabelSet};
 use crate::config::Shared;
-use crate::stats::{Gauge, SeriesName, Thread};
+use crate::stats::{Gauge, MetadataExchangeStats, Scope, SeriesName, Thread};
 
 /// What counts.
 pub(crate) struct StatsFilter {
@@ -47,8 +47,8 @@ pub(crate) struct HttpFilters {
 pub(crate) struct TcpFilters {
     /// What counts.
     pub stats: Vec<StatsFilter>,
-    /// Whether peers are asked for: without, nothing is decided about them.
-    pub exchanges: bool,
+    /// What is counted of asking for peers, where they are: without, nothing is decided about them.
+    pub exchange: Option<Scope<MetadataExchangeStats>>,
 }
 
 impl StatsFilter {
@@ -117,7 +117,7 @@ impl TcpFilters {
                 NetworkFilter::IstioStats(engine) => {
                     all.stats.push(StatsFilter::new(engine, direction, shared));
                 }
-                NetworkFilter::MetadataExchange(_) => all.exchanges = true,
+                NetworkFilter::MetadataExchange(_) => all.exchange = Some(shared.stats.metadata_exchange()),
                 NetworkFilter::SetFilterState(_) => {}
             }
         }

@@ -6,6 +6,8 @@
 //! Invariants: for a label set that was seen before, counting neither locks, nor formats, nor allocates; every memory has a bound, and forgets
 //! everything when it is reached: what is counted is kept elsewhere ([`crate::stats`]).
 
+#[cfg(test)]
+mod allocations;
 mod cells;
 mod filters;
 mod hash;

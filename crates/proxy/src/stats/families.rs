@@ -167,6 +167,17 @@ family! {
 }
 
 family! {
+    /// `metadata_exchange.`: peers tell themselves over TLS alone, which is not there yet.
+    MetadataExchangeStats {
+        alpn_protocol_found: Zero,
+        alpn_protocol_not_found: Counter,
+        header_not_found: Zero,
+        initial_header_not_found: Zero,
+        metadata_added: Zero,
+    }
+}
+
+family! {
     /// `listener.<address>.`
     ListenerStats per thread ["downstream_cx_total", "downstream_cx_active"] {
         downstream_cx_total: Counter,

@@ -17,7 +17,7 @@ mod registry;
 mod tags;
 
 pub(crate) use cell::{Codes, Counter, Gauge, Histogram};
-pub(crate) use families::{ClusterStats, HttpStats, ListenerStats, Origin, TcpStats};
+pub(crate) use families::{ClusterStats, HttpStats, ListenerStats, MetadataExchangeStats, Origin, TcpStats};
 pub(crate) use family::{Family, Value, Zero};
 pub(crate) use labelled::{Kind, Labelled, SeriesName};
 pub(crate) use quantiles::{BOUNDS, QUANTILES, Seen};

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::families::{ClusterStats, HttpStats, ListenerStats, TcpStats};
+use super::families::{ClusterStats, HttpStats, ListenerStats, MetadataExchangeStats, TcpStats};
 use super::family::{Family, Value};
 use super::labelled::Table;
 
@@ -168,6 +168,11 @@ impl Stats {
     /// `listener.<name>.`
     pub fn listener(&self, name: &str) -> Scope<ListenerStats> {
         self.scope(&format!("listener.{name}."))
+    }
+
+    /// `metadata_exchange.`
+    pub fn metadata_exchange(&self) -> Scope<MetadataExchangeStats> {
+        self.scope("metadata_exchange.")
     }
 
     /// Statistics with labels of their own.
