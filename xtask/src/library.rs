@@ -47,7 +47,9 @@ fn interpreter() -> Done<String> {
     let mut python = Command::new("python3");
     python.args(["-c", "import sys; print(sys.implementation.cache_tag)"]);
     match python.output() {
-        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        Ok(output) if output.status.success() => {
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        }
         _ => Err(Failure::new("python3 does not run")),
     }
 }

@@ -174,8 +174,14 @@ pub(crate) fn access_log(input: &[u8]) {
     request.headers.append(HeaderName::from_static("x-a"), value.clone());
     let response: Headers = [(HeaderName::from_static("server"), value)].into_iter().collect();
     let at = SocketAddr::from(([10, 0, 0, 1], 80));
-    let connection =
-        ConnectionInfo { id: 7, local: at, remote: at, direct_remote: at, server_name: Some("a.b".into()) };
+    let connection = ConnectionInfo {
+        id: 7,
+        local: at,
+        remote: at,
+        direct_remote: at,
+        server_name: Some("a.b".into()),
+        is_restored: false,
+    };
     let mut info =
         StreamInfo::new(Arc::new(connection), Duration::from_secs(1_700_000_000), Some(Protocol::Http2));
     info.status = Some(StatusCode::OK);

@@ -62,7 +62,11 @@ impl Flood {
         let forgiven = passed.as_millis() * u128::from(limits.answers_per_second) / 1000;
         self.answered = self.answered.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
         self.answers_since = Some(now);
-        if self.answered > limits.answers { Err(flood("too many frames that ask for an answer")) } else { Ok(()) }
+        if self.answered > limits.answers {
+            Err(flood("too many frames that ask for an answer"))
+        } else {
+            Ok(())
+        }
     }
 
     /// A frame of a message came.

@@ -136,8 +136,7 @@ impl Control {
         let stats = self.shared.stats.cluster(&cluster.stat_name);
         let bind = self.shared.bind.overridden_by(cluster.bind.as_ref());
         let exchange = cluster.exchange.as_ref().map(|_| self.shared.stats.metadata_exchange());
-        let live =
-            Arc::new(LiveCluster::new(upstream, stats, bind, exchange, self.shared.identity.number()));
+        let live = Arc::new(LiveCluster::new(upstream, stats, bind, exchange, self.shared.identity.number()));
         let inline = cluster.assignment.as_deref().filter(|_| cluster.discovery == Discovery::Static);
         if let Some(endpoints) = endpoints.or(inline) {
             live.set_endpoints(endpoints, &NothingResolved, now);

@@ -186,7 +186,9 @@ impl Simple {
             Simple::UpstreamHeaderBytesSent => number(Some(sent_upstream(stream, 0)), out),
             Simple::UpstreamHeaderBytesReceived => number(Some(received_upstream(stream, 0)), out),
             Simple::UpstreamWireBytesSent => number(Some(sent_upstream(stream, info.bytes_received)), out),
-            Simple::UpstreamWireBytesReceived => number(Some(received_upstream(stream, info.bytes_sent)), out),
+            Simple::UpstreamWireBytesReceived => {
+                number(Some(received_upstream(stream, info.bytes_sent)), out)
+            }
             Simple::Duration => millis(info.ended, out),
             Simple::RequestDuration => millis(info.request_ended, out),
             Simple::RequestTxDuration => millis(info.upstream_began, out),

@@ -17,7 +17,7 @@ use crate::Piece;
 use crate::config::LiveCluster;
 use crate::h2::{self, Handle};
 use crate::socket::Socket;
-use crate::upstream::{Carrier, UpstreamError, carrier_http1, carrier_http2, open};
+use crate::upstream::{Carrier, Http1Call, UpstreamError, carrier_http1, carrier_http2, open};
 use crate::wire::Wire;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -29,7 +29,7 @@ const TCP_BYTES_MAX: usize = 64 * 1024;
 /// The connection of one host's checks, between two of them.
 #[derive(Default)]
 pub(super) struct Kept {
-    http1: Option<Wire>,
+    http1: Option<Box<Http1Call>>,
     http2: Option<Handle>,
 }
 
@@ -153,14 +153,13 @@ impl Exchange {
             let mut carrier = carrier_http2(handle);
             return self.exchange(&mut carrier).await;
         }
-        let wire = match kept.http1.take().and_then(still_good) {
-            Some(wire) => wire,
-            None => Wire::new(connect(live, target).await?, BytesMut::new()),
+        let mut carrier = match kept.http1.take_if(|call| call.is_quiet()) {
+            Some(call) => Carrier::Http1(call),
+            None => carrier_http1(Wire::new(connect(live, target).await?, BytesMut::new()), cluster),
         };
-        let mut carrier = carrier_http1(wire, cluster);
         let answer = self.exchange(&mut carrier).await?;
-        if let Carrier::Http1(call) = carrier {
-            kept.http1 = call.into_idle();
+        if let Carrier::Http1(mut call) = carrier {
+            kept.http1 = call.renew().then_some(call);
         }
         Ok(answer)
     }
@@ -201,10 +200,4 @@ impl Exchange {
         }
         Ok(answer)
     }
-}
-
-/// A connection whose peer has neither closed it nor said anything.
-fn still_good(mut wire: Wire) -> Option<Wire> {
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    wire.poll_fill(&mut cx).is_pending().then_some(wire)
 }

@@ -16,9 +16,8 @@ use ostro_engine::{
 };
 
 use super::{Finished, HttpFilters, Identity, Seen, Sides};
-use crate::access_log::Logs;
 use crate::config::Shared;
-use crate::stats::{Stats, Thread};
+use crate::stats::Thread;
 
 /// Counts what each thread allocates; of the tests of this crate alone.
 struct Counting;
@@ -88,8 +87,14 @@ fn filters(shared: &Shared) -> Box<HttpFilters> {
 
 fn info() -> StreamInfo {
     let address = "127.0.0.1:80".parse().unwrap();
-    let connection =
-        ConnectionInfo { id: 1, local: address, remote: address, direct_remote: address, server_name: None };
+    let connection = ConnectionInfo {
+        id: 1,
+        local: address,
+        remote: address,
+        direct_remote: address,
+        server_name: None,
+        is_restored: false,
+    };
     let mut info = StreamInfo::new(Arc::new(connection), Duration::ZERO, Some(Protocol::Http11));
     info.status = Some(StatusCode::OK);
     info
@@ -99,7 +104,7 @@ fn info() -> StreamInfo {
 fn a_request_between_known_ends_takes_no_memory() {
     let own = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let bind = ostro_engine::cluster::Bind::default();
-    let shared = Shared::new(Stats::default(), Logs::default(), own, bind, Identity::default());
+    let shared = Shared::new(own, bind, Identity::default(), None);
     let (filters, writer) = (filters(&shared), shared.stats.writer(Thread::Worker(0)));
     let seen = Seen::new(Arc::clone(&shared.identity));
     let id = HeaderValue::from_static("sidecar~10.0.0.1~web-0.shop~shop.svc.cluster.local");

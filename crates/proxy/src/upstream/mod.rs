@@ -12,7 +12,7 @@ mod raw;
 pub(crate) use carrier::Carrier;
 pub(crate) use connect::open;
 pub(crate) use error::UpstreamError;
-pub(crate) use http1::ResponseHead;
+pub(crate) use http1::{Call as Http1Call, ResponseHead};
 pub(crate) use pool::{AcquireError, Lease, Plan, WorkerCluster};
 
 use ostro_engine::Cluster;
