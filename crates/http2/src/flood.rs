@@ -8,7 +8,7 @@ use crate::error::{ErrorCode, Fault, fault};
 /// Counts of one connection, over all its life.
 #[derive(Debug, Default)]
 pub struct Flood {
-    /// Streams that got somewhere: a server's responses, a client's requests.
+    /// Streams of which a request's head came, or went.
     opened_streams: u64,
     priority_frames: u64,
     window_updates: u64,
@@ -26,7 +26,7 @@ fn flood(reason: &'static str) -> Fault {
 }
 
 impl Flood {
-    /// A head was sent.
+    /// A request's head came, or went.
     pub fn opened(&mut self) {
         self.opened_streams += 1;
     }

@@ -258,10 +258,10 @@ impl Orders {
 
 fn drain_listeners(control: &Rc<RefCell<Control>>, drain: Drain, drain_time: Duration) {
     let scope = if drain.inbound_only { Scope::Inbound } else { Scope::All };
+    control.borrow_mut().drain(scope);
     if !drain.graceful {
         return control.borrow_mut().close(scope);
     }
-    control.borrow_mut().drain(scope);
     if !drain.skip_exit {
         let control = Rc::clone(control);
         tokio::task::spawn_local(async move {

@@ -106,7 +106,8 @@ simple! {
     RouteName = "ROUTE_NAME", false;
     FilterChainName = "FILTER_CHAIN_NAME", false;
     Attempts = "UPSTREAM_REQUEST_ATTEMPT_COUNT", true;
-    GrpcStatus = "GRPC_STATUS" | "GRPC_STATUS_NUMBER", true;
+    GrpcStatus = "GRPC_STATUS", false;
+    GrpcStatusNumber = "GRPC_STATUS_NUMBER", true;
     StreamId = "STREAM_ID", false;
     Hostname = "HOSTNAME", false;
     VirtualClusterName = "VIRTUAL_CLUSTER_NAME", false;
@@ -215,7 +216,8 @@ impl Simple {
             Simple::RequestedServerName => text(connection.server_name.as_deref(), out),
             Simple::RouteName | Simple::FilterChainName => text(info.route.as_deref(), out),
             Simple::Attempts => number(Some(info.attempts), out),
-            Simple::GrpcStatus => grpc_status(stream, info, out),
+            Simple::GrpcStatus => grpc_status(stream, info, out, true),
+            Simple::GrpcStatusNumber => grpc_status(stream, info, out, false),
             Simple::StreamId
             | Simple::Hostname
             | Simple::VirtualClusterName
@@ -257,18 +259,42 @@ fn received_upstream(stream: StreamView<'_>, body: u64) -> u64 {
 }
 
 /// The number that a gRPC response says of itself, in its trailers or, if it has none, in its headers.
-fn grpc_status(stream: StreamView<'_>, info: &StreamInfo, out: &mut Vec<u8>) -> bool {
+fn grpc_status(stream: StreamView<'_>, info: &StreamInfo, out: &mut Vec<u8>, by_name: bool) -> bool {
     let is_grpc =
         stream.request.is_some_and(|request| request.headers.get(&header::CONTENT_TYPE).is_some_and(is_grpc));
     if !is_grpc || info.status.is_none() {
         return false;
     }
     let name = HeaderName::from_static("grpc-status");
-    let of = |headers: Option<&Headers>, out: &mut Vec<u8>| {
-        header(headers, std::slice::from_ref(&name), None, out)
-    };
-    of(stream.trailers, out) || of(stream.response, out)
+    let of = |headers: Option<&Headers>| headers?.get(&name);
+    let Some(status) = of(stream.trailers).or_else(|| of(stream.response)) else { return false };
+    let number = status.to_str().ok().and_then(|text| text.parse::<usize>().ok());
+    match number.and_then(|number| GRPC_STATUSES.get(number)).filter(|_| by_name) {
+        Some(name) => text(Some(name), out),
+        None => cut(status.as_bytes(), None, out),
+    }
 }
+
+/// Names by number, as Envoy writes them.
+const GRPC_STATUSES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
 
 fn ip(at: SocketAddr) -> IpAddr {
     at.ip()

@@ -132,6 +132,7 @@ impl Connection {
     /// A stream that the client has opened.
     fn open(&mut self, number: u32, is_end: bool, length: u64) -> StreamId {
         self.last_accepted = number;
+        self.flood.opened();
         let receiving = if is_end { Receiving::Ended } else { Receiving::Body };
         let stream = self.add(number, receiving, Sending::Head, length);
         self.settle(stream);

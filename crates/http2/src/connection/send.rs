@@ -74,7 +74,6 @@ impl Connection {
     ) -> Result<(), StreamClosed> {
         let found = self.streams.get(stream).filter(|stream| stream.sending == Sending::Head);
         found.ok_or(StreamClosed)?.sending = if is_end { Sending::Ended } else { Sending::Body };
-        self.flood.opened();
         self.response_head(stream, status, headers, is_end);
         if is_end {
             self.settle(stream);

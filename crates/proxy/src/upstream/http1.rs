@@ -52,6 +52,8 @@ pub(crate) struct Call {
     is_request_done: bool,
     is_response_done: bool,
     keeps_alive: bool,
+    /// Was an upgrade granted?
+    is_tunnel: bool,
 }
 
 impl Call {
@@ -68,6 +70,7 @@ impl Call {
             is_request_done: false,
             is_response_done: false,
             keeps_alive: true,
+            is_tunnel: false,
         })
     }
 
@@ -183,6 +186,7 @@ impl Call {
                 return Err(UpstreamError::Protocol("101 unasked"));
             }
             framing = Framing::UntilClose;
+            self.is_tunnel = true;
         } else if status.is_informational() {
             return Ok(ResponseHead { status, headers, ends: false });
         }
@@ -206,7 +210,8 @@ impl Call {
                 Ok(Decoded::Trailers(trailers)) if self.terms.trailers => Piece::Trailers(trailers),
                 Ok(Decoded::Trailers(_) | Decoded::End) => Piece::End,
                 Ok(Decoded::More) => {
-                    ready!(self.wire.poll_fill(cx)).map_err(|error| cut_off(&error, true))?;
+                    let is_amidst = !self.is_tunnel;
+                    ready!(self.wire.poll_fill(cx)).map_err(|error| cut_off(&error, is_amidst))?;
                     continue;
                 }
                 Err(_) => return Poll::Ready(Err(UpstreamError::Protocol("http1.codec_error"))),

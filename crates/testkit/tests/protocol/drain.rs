@@ -21,6 +21,8 @@ const DRAIN_SECONDS: u32 = 2;
 fn drain(x: &mut Stage<'_>) -> Done {
     let (status, _) = x.proxy.admin("POST", "/drain_listeners?graceful")?;
     x.see(status);
+    // It is asked of the same thread that tells the workers.
+    x.proxy.admin("GET", "/listeners")?;
     Ok(())
 }
 
@@ -280,7 +282,7 @@ fn listeners() -> Vec<Case> {
                 x.see(response.told("connection"));
                 Ok(())
             },
-            "200, refused, 200 ok, connection=-",
+            "200, refused, 200 ok, connection=close",
         ),
         case(
             "inboundonly: an outbound listener stays as it is",
@@ -353,7 +355,7 @@ fn process() -> Vec<Case> {
             "SIGTERM twice does not wait",
             |_| {},
             |x| {
-                let (mut client, ..) = x.begin_get()?;
+                let (mut client, _upstream, _) = x.begin_get()?;
                 x.proxy.terminate();
                 x.see(refused(x)?);
                 x.proxy.terminate();

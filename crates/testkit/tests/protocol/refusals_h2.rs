@@ -325,7 +325,7 @@ fn requests() -> Vec<Case> {
             },
             "cut: fin",
         )
-        .ours_any(&["400", "reset PROTOCOL_ERROR"], "a request for nobody is refused by itself, with 400 or as malformed"),
+        .ours_any(&["400 Bad Request", "reset PROTOCOL_ERROR"], "a request for nobody is refused by itself, with 400 or as malformed"),
     ]
 }
 

@@ -323,7 +323,7 @@ fn http2() -> Vec<Case> {
                 x.see(client.reply(stream)?.text());
                 x.see_log()
             },
-            "websocket, 200, hello, world, log 200 - via_upstream",
+            "websocket, 200, hello, world, log 101 - via_upstream",
         ),
         case(
             "a WebSocket's bytes are flow-controlled, from an upstream of HTTP/1 to a client of HTTP/2",

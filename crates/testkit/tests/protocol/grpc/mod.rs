@@ -102,7 +102,8 @@ fn ends() -> Vec<Case> {
         row("a status with a message and trailers", "failing", "FAILED_PRECONDITION, no: ä, t, log HTTP/2 200 - 9"),
         row("a method that is not there", "unknown", "UNIMPLEMENTED, log HTTP/2 200 - 12"),
         row("the client's deadline", "deadline", "DEADLINE_EXCEEDED, log HTTP/2 0 DR -"),
-        row("the client cancels", "cancel", "ONE, CANCELLED, log HTTP/2 200 DR -"),
+        row("the client cancels", "cancel", "ONE, CANCELLED, log HTTP/2 200 DR 2")
+            .or("ONE, CANCELLED, log HTTP/2 200 DR -"),
     ]
 }
 
@@ -136,7 +137,7 @@ fn replies() -> Vec<Case> {
                 s.route("match", json!({"prefix": "/nowhere"}));
             },
             "plain",
-            "UNIMPLEMENTED, , log 200 NR",
+            "UNIMPLEMENTED,, log 200 NR",
         ),
         reply(
             "the route's limit",
@@ -145,7 +146,7 @@ fn replies() -> Vec<Case> {
                 s.route("route.timeout", json!("0.2s"));
             },
             "deadline",
-            "DEADLINE_EXCEEDED, log 200 UT",
+            "UNAVAILABLE, log 200 UT",
         ),
         reply(
             "the client's deadline becomes the route's, where that is allowed",
