@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ostro_engine::format::{Format, Missing};
 use ostro_engine::inspect::Look;
+use ostro_engine::istio::{PEER_VALUE_BYTES_MAX, Peer};
 use ostro_engine::{ConnectionInfo, Headers, Listener, Protocol, Request, StreamInfo, StreamView};
 use ostro_envoy_json::{Unknown, from_value};
 use ostro_proxy::{Mask, Query};
@@ -224,6 +225,29 @@ pub(crate) fn access_log_seeds() -> Vec<Vec<u8>> {
     ]
     .map(seed)
     .to_vec()
+}
+
+/// Whatever a peer says of itself: no panic, nothing that is too long, and what is read can be told and read again.
+pub(crate) fn peer_metadata(input: &[u8]) {
+    let mut cut = Cut::new(input);
+    let (header, endpoint) = (cut.piece(), cut.rest());
+    let labels = ["role".to_owned()];
+    let endpoint = std::str::from_utf8(endpoint).ok().and_then(Peer::of_endpoint);
+    for peer in [Peer::of_header(header, &labels), endpoint].into_iter().flatten() {
+        assert!(peer.workload.len() <= PEER_VALUE_BYTES_MAX);
+        let told = peer.to_header().expect("base64 is a header's value");
+        let again = Peer::of_header(told.as_bytes(), &labels).expect("what is told can be read");
+        assert_eq!(
+            (&again.workload, &again.namespace, &again.app),
+            (&peer.workload, &peer.namespace, &peer.app)
+        );
+    }
+}
+
+pub(crate) fn peer_metadata_seeds() -> Vec<Vec<u8>> {
+    let told = Peer::of_endpoint("a-v1;default;a;v1;Kubernetes").and_then(|peer| peer.to_header());
+    let told = told.map(|value| value.as_bytes().to_vec()).unwrap_or_default();
+    vec![joined(b"", &[&told], b"a-v1;default;a;v1;Kubernetes"), joined(b"", &[b"CgM="], b";;")]
 }
 
 /// Any query of the admin interface: decoded to as much at most as was sent, masks that only show what there is.
