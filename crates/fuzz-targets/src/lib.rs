@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "http2", run: http2::run, seeds: http2::seeds },
     Target { name: "inspectors", run: data_plane::inspectors, seeds: data_plane::inspectors_seeds },
     Target { name: "netlink", run: mesh::netlink, seeds: mesh::netlink_seeds },
+    Target { name: "peer_metadata", run: data_plane::peer_metadata, seeds: data_plane::peer_metadata_seeds },
     Target {
         name: "proxy_protocol",
         run: data_plane::proxy_protocol,
