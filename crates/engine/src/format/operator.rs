@@ -266,8 +266,9 @@ fn grpc_status(stream: StreamView<'_>, info: &StreamInfo, out: &mut Vec<u8>, by_
         return false;
     }
     let name = HeaderName::from_static("grpc-status");
-    let of = |headers: Option<&Headers>| headers?.get(&name);
-    let Some(status) = of(stream.trailers).or_else(|| of(stream.response)) else { return false };
+    let said =
+        [stream.trailers, stream.response].into_iter().flatten().find_map(|headers| headers.get(&name));
+    let Some(status) = said else { return false };
     let number = status.to_str().ok().and_then(|text| text.parse::<usize>().ok());
     match number.and_then(|number| GRPC_STATUSES.get(number)).filter(|_| by_name) {
         Some(name) => text(Some(name), out),
