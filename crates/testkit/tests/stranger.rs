@@ -2,7 +2,7 @@
 //! loads and is in force as it was sent; what is not supported is refused by name, and disturbs nothing beside it.
 //!
 //! Everything stands in a network namespace of its own, because listeners of a mesh have the ports that they have.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail as tests do")]
 
 #[path = "../../translate/tests/common/mod.rs"]
 mod common;

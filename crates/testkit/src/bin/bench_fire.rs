@@ -2,7 +2,7 @@
 //!
 //! Fails if a request fails or meets more than one configuration, if the proxy refuses or leaves out a change, or if its
 //! memory does not come back to where it was.
-#![allow(clippy::unwrap_used, reason = "a measurement that cannot be made must stop")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot be made must stop")]
 
 use std::process::ExitCode;
 use std::time::Duration;
