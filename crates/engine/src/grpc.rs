@@ -16,6 +16,13 @@ pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// How long the client waits.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
+/// Whether these are the headers of a request of gRPC-Web, in either encoding.
+pub fn is_web(headers: &Headers) -> bool {
+    let of = headers.get(&http::header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    of.strip_prefix(b"application/grpc-web")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b'-' | b';')))
+}
+
 /// The status that headers or trailers say.
 pub fn status(headers: &Headers) -> Option<u32> {
     headers.get(&GRPC_STATUS)?.to_str().ok()?.parse().ok()
@@ -177,5 +184,18 @@ mod tests {
         assert_eq!(http_of_status(14), 503);
         assert_eq!(http_of_status(1), 499);
         assert_eq!(http_of_status(99), 500);
+    }
+
+    #[test]
+    fn grpc_web_is_told_by_its_content_type() {
+        let is = |text: &'static str| {
+            let mut headers = Headers::default();
+            headers.append(http::header::CONTENT_TYPE, HeaderValue::from_static(text));
+            is_web(&headers)
+        };
+        assert!(
+            is("application/grpc-web") && is("application/grpc-web+proto") && is("application/grpc-web-text")
+        );
+        assert!(!is("application/grpc") && !is("application/grpc-website") && !is_web(&Headers::default()));
     }
 }

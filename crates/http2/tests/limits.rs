@@ -44,10 +44,24 @@ fn control_frames_that_nobody_reads() {
     assert_eq!(taken(&mut with(limits.clone()), |_| settings(&[])), 50);
     let refused = |n: usize| get_with(2 * n as u32 + 1, &[("X", "y")]);
     assert_eq!(taken(&mut with(limits.clone()), refused), 50);
-    let mut side = with(limits);
+    let mut side = with(FloodLimits { answers: 2000, ..limits });
     for number in 0..1000 {
         side.feed(ping(number)).unwrap();
         assert_eq!(side.sent().len(), 1, "whoever reads may go on");
+    }
+}
+
+#[test]
+fn frames_that_ask_for_an_answer_though_it_is_read() {
+    let limits = FloodLimits { answers: 50, ..FloodLimits::default() };
+    let mut side = with(limits.clone());
+    let read = |side: &mut Side, number: u64| side.feed(ping(number)).map(|_| side.sent());
+    let taken = (0..1000).find(|number| read(&mut side, *number).is_err());
+    assert_eq!(taken, Some(49), "in no time; the client's first SETTINGS asked too");
+    let mut side = with(limits);
+    for number in 0..1000 {
+        read(&mut side, number).unwrap();
+        side.feed(get(2 * number as u32 + 1)).unwrap();
     }
 }
 

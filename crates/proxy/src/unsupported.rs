@@ -153,12 +153,13 @@ fn of_logs(manager: &HttpManager) -> Check {
 
 fn http_filter(kind: &HttpFilterKind) -> Check {
     match kind {
-        HttpFilterKind::GrpcWeb => Err(refused("typed_config", "GrpcWeb")),
         HttpFilterKind::OnDemand { .. } => Err(refused("typed_config", "OnDemand")),
         HttpFilterKind::SetFilterState(state) => {
             notes(&state.on_request_headers).within(|| "on_request_headers".to_owned())
         }
+        // Istio puts GrpcWeb into every gateway: the filter is taken, and requests of gRPC-Web are answered (`stream`).
         HttpFilterKind::Router(_)
+        | HttpFilterKind::GrpcWeb
         | HttpFilterKind::Cors
         | HttpFilterKind::Fault(_)
         | HttpFilterKind::GrpcStats(_)
@@ -320,7 +321,7 @@ mod tests {
             let said = said_of(hcm(field, value), |_| {});
             assert!(said.starts_with(&format!("{place}.{field}{rest}: not supported: ")), "{said}");
         }
-        for kind in ["grpc_web.v3.GrpcWeb", "on_demand.v3.OnDemand"] {
+        for kind in ["on_demand.v3.OnDemand"] {
             let filter = json!({"name": "x", "typed_config": {"@type": format!("{HTTP}{kind}")}});
             let said = said_of(hcm("http_filters", filter), |_| {});
             assert!(

@@ -56,6 +56,8 @@ pub struct Warming {
     cold: [usize; 2],
     /// None before the start.
     phase: Option<Phase>,
+    /// A response is being taken, and only half of what it says is known.
+    is_amid: bool,
     deadlines: BTreeSet<(Instant, Deadline)>,
     effects: Vec<Effect>,
 }
@@ -112,6 +114,7 @@ impl Warming {
             wholes: wholes.into_iter().map(|(kind, timeout)| (kind, whole(timeout))).collect(),
             cold: [0; 2],
             phase: None,
+            is_amid: false,
             deadlines: BTreeSet::new(),
             effects: Vec::new(),
         }
@@ -188,6 +191,18 @@ impl Warming {
     /// A target has come, was refused, or does not exist: who waits for it goes on.
     pub fn answered(&mut self, target: &Key, now: Instant) {
         self.answer(target);
+        self.progress(now);
+    }
+
+    /// A response begins; the start goes on when [it has been taken](Self::response_ends), not between what it removes and
+    /// what it brings.
+    pub fn response_begins(&mut self) {
+        self.is_amid = true;
+    }
+
+    /// All of a response is known.
+    pub fn response_ends(&mut self, now: Instant) {
+        self.is_amid = false;
         self.progress(now);
     }
 
@@ -354,7 +369,7 @@ impl Warming {
 
     /// Goes on with the start as far as it can.
     fn progress(&mut self, now: Instant) {
-        while let Some(phase) = self.phase {
+        while let Some(phase) = self.phase.filter(|_| !self.is_amid) {
             let (role, next) = match phase {
                 Phase::Clusters => (Role::First, Phase::Listeners),
                 Phase::Listeners => (Role::Second, Phase::Live),

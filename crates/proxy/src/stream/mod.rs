@@ -20,7 +20,7 @@ use std::task::Poll;
 use http::StatusCode;
 use ostro_engine::{
     Action, Admission, Arrival, CorsAllowed, CorsDecision, Headers, HttpFilterKind, Protocol, Request,
-    ResponseFlags, RouteFilter, RouteId, RouteTable, Selection, StreamInfo, StreamView, Underscores,
+    ResponseFlags, RouteFilter, RouteId, RouteTable, Selection, StreamInfo, StreamView, Underscores, grpc,
 };
 use tokio::time::Instant;
 
@@ -253,6 +253,11 @@ impl<'s> Stream<'s> {
                         return end;
                     }
                 }
+                HttpFilterKind::GrpcWeb => {
+                    if grpc::is_web(&self.request.headers) {
+                        return Some(End::Reply(Local::no_grpc_web()));
+                    }
+                }
                 HttpFilterKind::HeaderMutation(own) => {
                     own.apply_to_request(&mut self.request, &self.info);
                     for mutation in chosen.header_mutations(&filter.name, own) {
@@ -266,7 +271,6 @@ impl<'s> Stream<'s> {
                 | HttpFilterKind::IstioStats(_)
                 | HttpFilterKind::PeerMetadata(_)
                 | HttpFilterKind::Alpn(_)
-                | HttpFilterKind::GrpcWeb
                 | HttpFilterKind::OnDemand { .. }
                 | HttpFilterKind::Router(_) => {}
             }

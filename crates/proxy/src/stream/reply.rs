@@ -124,6 +124,12 @@ impl Local {
         local
     }
 
+    /// Its messages would have to be translated, which is not done.
+    pub fn no_grpc_web() -> Local {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Local::new(status, "gRPC-Web is not supported", "grpc_web_not_supported", ResponseFlags::default())
+    }
+
     pub fn upgrade_failed() -> Local {
         Local::bare(StatusCode::FORBIDDEN, "upgrade_failed")
     }

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_response_s_length() {
         assert_eq!(length(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n"), Ok(None));
-        assert_eq!(length(b"HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 13\r\n\r\nabc"), Ok(Some(62)));
+        assert_eq!(length(b"HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 13\r\n\r\nabc"), Ok(Some(58)));
         assert!(length(b"HTTP/1.1 503 No\r\ncontent-length: 3\r\n\r\nabc").is_err());
     }
 }

@@ -50,6 +50,7 @@ impl<C: Consumer> Store<C> {
         self.touched = false;
         let gone = if whole { self.missing(kind, origin, &items, &outcome.refused) } else { Vec::new() };
         let mut gone: Vec<Arc<str>> = removed.into_iter().map(Arc::from).chain(gone).collect();
+        self.warming.response_begins();
         if kind == Kind::LISTENER {
             // As in Envoy: the one that comes may have the address of the one that goes.
             for name in gone.drain(..) {
@@ -68,6 +69,7 @@ impl<C: Consumer> Store<C> {
             self.take_away(&(kind, name), now);
         }
         self.warming.whole_answered(kind, now.monotonic);
+        self.warming.response_ends(now.monotonic);
         let counters = self.records.counters(kind);
         match outcome.reason(kind) {
             None => counters.accepted(&version, self.touched, now.wall),

@@ -18,6 +18,8 @@ struct Model {
     cds_answered: bool,
     lds_answered: bool,
     phase: u8,
+    /// Amid a response the start does not go on.
+    amid: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +87,10 @@ impl Model {
         let present: BTreeSet<Key> =
             change.resources.iter().map(|(name, ..)| (change.kind, name.to_string().into())).collect();
         let held: BTreeSet<Key> = self.active.keys().chain(self.next.keys()).cloned().collect();
+        self.amid = true;
+        if change.kind == Kind::LISTENER {
+            self.take_away(change, held.clone(), &present);
+        }
         for (name, tag, needs) in &change.resources {
             let key: Key = (change.kind, name.to_string().into());
             let (bytes, bad, needs) = change.bytes(*name, *tag, needs);
@@ -98,6 +104,18 @@ impl Model {
             }
             self.settle();
         }
+        if change.kind != Kind::LISTENER {
+            self.take_away(change, held, &present);
+        }
+        self.cds_answered |= change.kind == Kind::CLUSTER;
+        self.lds_answered |= change.kind == Kind::LISTENER;
+        self.amid = false;
+        self.settle();
+        self.forget();
+    }
+
+    fn take_away(&mut self, change: &Change, held: BTreeSet<Key>, present: &BTreeSet<Key>) {
+        let is_root = change.kind == Kind::CLUSTER || change.kind == Kind::LISTENER;
         let gone: BTreeSet<Key> = match (change.world, is_root) {
             (true, true) => {
                 held.into_iter().filter(|key| key.0 == change.kind && !present.contains(key)).collect()
@@ -115,10 +133,6 @@ impl Model {
             }
             self.settle();
         }
-        self.cds_answered |= change.kind == Kind::CLUSTER;
-        self.lds_answered |= change.kind == Kind::LISTENER;
-        self.settle();
-        self.forget();
     }
 
     fn root(&mut self, key: Key, bytes: Bytes, bad: bool, needs: BTreeSet<Key>) {
@@ -142,6 +156,9 @@ impl Model {
             let Some(key) = self.next.iter().find(can).map(|(key, _)| key.clone()) else { break };
             let version = self.next.remove(&key).unwrap();
             self.active.insert(key, version);
+        }
+        if self.amid {
+            return;
         }
         let waits = |kind: Kind| self.next.keys().any(|key| key.0 == kind);
         if self.phase == 0 && self.cds_answered && !waits(Kind::CLUSTER) {
