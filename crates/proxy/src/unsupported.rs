@@ -321,14 +321,11 @@ mod tests {
             let said = said_of(hcm(field, value), |_| {});
             assert!(said.starts_with(&format!("{place}.{field}{rest}: not supported: ")), "{said}");
         }
-        for kind in ["on_demand.v3.OnDemand"] {
-            let filter = json!({"name": "x", "typed_config": {"@type": format!("{HTTP}{kind}")}});
-            let said = said_of(hcm("http_filters", filter), |_| {});
-            assert!(
-                said.starts_with(&format!("{place}.http_filters[x].typed_config: not supported: ")),
-                "{said}"
-            );
-        }
+        let on_demand = format!("{HTTP}on_demand.v3.OnDemand");
+        let filter = json!({"name": "x", "typed_config": {"@type": on_demand}});
+        let said = said_of(hcm("http_filters", filter), |_| {});
+        let begins = format!("{place}.http_filters[x].typed_config: not supported: ");
+        assert!(said.starts_with(&begins), "{said}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ const STANDSTILL: Duration = Duration::from_millis(700);
 /// A piece of the body that begins at this offset, of at most [`PERIOD`] bytes.
 pub fn piece(offset: u64, length: usize) -> &'static [u8] {
     static TWICE: OnceLock<Vec<u8>> = OnceLock::new();
-    let twice = TWICE.get_or_init(|| (0..2 * PERIOD).map(|i| ((i % PERIOD) * 31 >> 3) as u8).collect());
+    let twice = TWICE.get_or_init(|| (0..2 * PERIOD).map(|i| (((i % PERIOD) * 31) >> 3) as u8).collect());
     let from = usize::try_from(offset % PERIOD as u64).expect("below the period");
     &twice[from..from + length.min(PERIOD)]
 }
