@@ -56,6 +56,13 @@ pub(crate) fn header_name(text: &str, field: &str) -> Result<http::HeaderName, R
     http::HeaderName::from_bytes(text.as_bytes()).map_err(|_| Refusal::invalid(format!("{field} {text:?}")))
 }
 
+/// Without room that is not used. What is made of a list of messages may have the room that the messages had, which is
+/// several times as much, and stays for as long as the configuration.
+pub(crate) fn compact<T>(mut list: Vec<T>) -> Vec<T> {
+    list.shrink_to_fit();
+    list
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,11 +77,4 @@ mod tests {
         assert_eq!(time_override(Some(&proto(0, 0))), Ok(Some(None)));
         assert!(duration(&proto(-1, 0)).is_err() && duration(&proto(0, -1)).is_err());
     }
-}
-
-/// Without room that is not used. What is made of a list of messages may have the room that the messages had, which is
-/// several times as much, and stays for as long as the configuration.
-pub(crate) fn compact<T>(mut list: Vec<T>) -> Vec<T> {
-    list.shrink_to_fit();
-    list
 }
