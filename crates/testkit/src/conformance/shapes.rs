@@ -91,7 +91,11 @@ async fn judge(plane: &ControlPlane, ours: &Ours, sent: &[Resource], dialect: Di
     let empty = plane.replace(Vec::new());
     let loaded = async {
         plane.settled(empty).await;
-        plane.answered(plane.replace(sent.to_vec())).await;
+        let change = plane.replace(sent.to_vec());
+        tokio::select! {
+            () = plane.answered(change) => {}
+            () = plane.refused(change, before) => {}
+        }
     };
     if tokio::time::timeout(PATIENCE, loaded).await.is_err() {
         return Verdict::Failed(vec![format!(

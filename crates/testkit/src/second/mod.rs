@@ -215,4 +215,10 @@ impl ControlPlane {
         })
         .await;
     }
+
+    /// Waits until this change was answered and something of it refused, beyond the `before` refusals of earlier ones. What
+    /// only the refused refers to is never asked for, and so never answered.
+    pub async fn refused(&self, change: u64, before: usize) {
+        self.until(|answers| answers.settled >= change && answers.refused.len() > before).await;
+    }
 }
